@@ -25,7 +25,7 @@ from jahp_pl.codec.limits import size_based_pixel_limit
 from jahp_pl.errors import JahpError
 from jahp_pl.files import resolved
 from jahp_pl.model_io.export_config import Metric, is_export, read_fingerprint
-from jahp_pl.model_io.pretrained import bundled_with_fingerprint, locate
+from jahp_pl.model_io.pretrained import bundled_with_fingerprint, locate_model
 from jahp_pl.model_io.runtimes import default_runtime
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Models:
             ExportError, CheckpointError, UnusableModelError: see `jahp_pl.load_codec`.
         """
         with self._lock:
-            codec = self._loaded(locate(_name_or_path(model))) if isinstance(model, str | os.PathLike) else model
+            codec = self._loaded(locate_model(_name_or_path(model))) if isinstance(model, str | os.PathLike) else model
             self._codecs[codec.fingerprint] = codec
             return codec
 
@@ -106,7 +106,7 @@ class Models:
             ExportError: if there is none for that metric.
         """
         with self._lock:
-            return self._loaded(locate(None, metric))
+            return self._loaded(locate_model(None, metric))
 
     def _loaded(self, path: Path) -> AnyCodec:
         """Return the codec of a model, which is loaded once."""

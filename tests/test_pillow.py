@@ -28,7 +28,7 @@ PIXELS = kodak_crop()[:60, :90]
 @pytest.fixture(autouse=True)
 def models(monkeypatch):
     """No models registered by earlier tests, and no bundled ones."""
-    monkeypatch.setattr(pretrained, "FOLDER", Path("nowhere"))
+    monkeypatch.setattr(pretrained, "BUNDLED_FOLDER", Path("nowhere"))
     monkeypatch.delenv(pillow.MODEL_VARIABLE, raising=False)
     monkeypatch.setattr(pillow, "MODELS", pillow.Models())
 

@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 
 from jahp_pl.model_io.export_config import CONFIG, WEIGHTS, ExportError
-from jahp_pl.model_io.pretrained import locate
+from jahp_pl.model_io.pretrained import locate_model
 from jahp_pl.runtime import entropy_graphs, transform_graphs
 from jahp_pl.runtime.load import load_runtime
-from jahp_pl.runtime.weights import read_weights
+from jahp_pl.runtime.weights import read_export
 
 WEB = Path(__file__).parent
 PAGE = ("index.html", "style.css", *sorted(path.name for path in WEB.glob("*.js")))
@@ -31,14 +31,14 @@ def build(vendor: Path, out: Path = WEB, model: str | Path | None = None) -> Non
     Args:
         vendor: folder with the files of onnxruntime-web.
         out: folder of the page.
-        model: joint model to use, see `locate`.
+        model: joint model to use, see `locate_model`.
 
     Raises:
         ExportError: if there is no such model, or it is not joint.
     """
     for name in PAGE if out != WEB else ():
         shutil.copy(WEB / name, out)
-    folder = locate(model)
+    folder = locate_model(model)
     codec = load_runtime(folder)
     if codec.config.entropy_model != "joint":
         raise ExportError(f"{folder}: is a {codec.config.entropy_model} model; the page runs joint models only")
@@ -49,7 +49,7 @@ def build(vendor: Path, out: Path = WEB, model: str | Path | None = None) -> Non
         shutil.copy(vendor / name, out / "vendor")
     for name in (CONFIG, WEIGHTS):
         shutil.copy(folder / name, out / "model")
-    state, (h_s, context) = read_weights(folder).state, codec.networks.integer_networks
+    state, (h_s, context) = read_export(folder).state, codec.networks.integer_networks
     assert context is not None
     graphs = {
         "analysis": transform_graphs.analysis(state),

@@ -23,7 +23,7 @@ import numpy as np
 from checks.package.build import build
 from jahp_pl.model_io.export import export
 from jahp_pl.model_io.load import load_codec
-from jahp_pl.model_io.pretrained import bundled
+from jahp_pl.model_io.pretrained import bundled_models
 from tests.support.codec_models import load_golden, read
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +50,7 @@ def main() -> None:
         shell.run("venv/bin/jahp", "compress", "photo.png", "--model", "model")
         shell.run("venv/bin/jahp", "decompress", "photo.jahp", "-o", "again.png", "--model", "model")
         shell.run("venv/bin/jahp", "info")
-        if bundled():
+        if bundled_models():
             shell.run("venv/bin/jahp", "compress", "photo.png", "-o", "bundled.jahp")
             shell.run("venv/bin/jahp", "decompress", "bundled.jahp", "-o", "bundled.png")
         image = load_codec(place / "model").decompress((place / "photo.jahp").read_bytes(), as_="numpy")

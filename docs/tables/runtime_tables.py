@@ -6,7 +6,7 @@ from markdown_table import table
 from result_files import result
 
 from jahp_pl.config import with_current_names
-from jahp_pl.model_io.pretrained import bundled
+from jahp_pl.model_io.pretrained import bundled_models
 
 RUNTIMES = {"torch": "torch", "onnx": "onnxruntime"}
 
@@ -28,7 +28,7 @@ def runtime_costs() -> str:
 def runtime_exactness() -> str:
     """Tabulate the latents that differ between the runtimes that wrote and read a file, and the largest pixel
     difference."""
-    rows, names = [], {model.name for model in bundled()}
+    rows, names = [], {model.name for model in bundled_models()}
     for name, found in result("runtimes-exact")["models"].items():
         rate = "one rate" if found["num_levels"] == 1 else "variable rate"
         latents, pixels = (found[key].values() for key in ("different_latents", "largest_difference_of_pixels"))

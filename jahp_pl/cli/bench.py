@@ -118,9 +118,9 @@ def bench_runtimes(arguments: argparse.Namespace) -> None:
     """Measure cold start, steady state and memory of each runtime."""
     from jahp_pl.bench.runtimes import compress_in_process, measure_runtime, runtime_table
     from jahp_pl.measurement.provenance import provenance
-    from jahp_pl.model_io.pretrained import locate
+    from jahp_pl.model_io.pretrained import locate_model
 
-    model = locate(arguments.model)
+    model = locate_model(arguments.model)
     data = compress_in_process(arguments.image, str(model))
     costs = {name: measure_runtime(name, str(model), data, arguments.threads, arguments.rounds) for name in RUNTIMES}
     output.say(runtime_table(costs))

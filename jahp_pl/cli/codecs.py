@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from jahp_pl.cli.errors import CommandError
 from jahp_pl.cli.process import imports_uncollected
 from jahp_pl.model_io.export_config import Metric
-from jahp_pl.model_io.pretrained import NO_MODELS, bundled, bundled_names, bundled_with_fingerprint, locate
+from jahp_pl.model_io.pretrained import NO_MODELS, bundled_models, bundled_names, bundled_with_fingerprint, locate_model
 from jahp_pl.model_io.runtimes import default_runtime
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def open_codec(arguments: argparse.Namespace, model: str | Path | None = None) -
         CommandError: if the device is unavailable, the memory too small, or --metric given together with --model.
         ExportError: if there is no such model.
     """
-    path = locate(model or arguments.model, _metric(arguments))  # first, because importing torch takes seconds
+    path = locate_model(model or arguments.model, _metric(arguments))  # first, because importing torch takes seconds
     import torch
 
     from jahp_pl.codec.devices import DeviceError
@@ -97,7 +97,7 @@ class Decoders:
         self._arguments = arguments
         self._codecs: dict[bytes, AnyCodec] = {}
         self._only = None if arguments.model is None else open_any_codec(arguments)
-        if self._only is None and not bundled():
+        if self._only is None and not bundled_models():
             raise CommandError(NO_MODELS)
 
     def find(self, fingerprint: bytes) -> AnyCodec:

@@ -10,7 +10,7 @@ from typing import Any
 
 from jahp_pl.cli import output
 from jahp_pl.cli.options import MODEL, add_import, add_new_folder, command, local_path
-from jahp_pl.model_io.pretrained import locate
+from jahp_pl.model_io.pretrained import locate_model
 from jahp_pl.model_io.tensor_layout import DTYPES
 
 
@@ -18,7 +18,7 @@ def export(arguments: argparse.Namespace) -> None:
     """Export a trained model to a folder."""
     from jahp_pl.model_io.export import export_from
 
-    source = locate(arguments.model)
+    source = locate_model(arguments.model)
     codec = export_from(source, arguments.output, arguments.force, arguments.dtype, arguments.results, arguments.note)
     size = sum(path.stat().st_size for path in arguments.output.iterdir())
     output.say(f"{source} -> {arguments.output}: model {codec.fingerprint.hex()}, {size / 1e6:.2f} MB")

@@ -19,11 +19,11 @@ from jahp_pl.codec.bitstream import FILE_SUFFIX
 from jahp_pl.model_io.checkpoint_files import checkpoint_in
 from jahp_pl.model_io.pretrained import (
     NO_MODELS,
-    Bundled,
-    bundled,
+    BundledModel,
+    bundled_models,
     bundled_with_fingerprint,
     default_model,
-    locate,
+    locate_model,
 )
 from jahp_pl.model_io.runtimes import Runtime, default_runtime
 from jahp_pl.text import count_of
@@ -64,7 +64,7 @@ def _bundled_table() -> list[str]:
     """Format a table with one line per bundled model and measured quality."""
     from jahp_pl.model_io.export_config import read_config
 
-    models = bundled()
+    models = bundled_models()
     if not models:
         return [NO_MODELS]
     width = max(len(model.name) for model in models)
@@ -93,7 +93,7 @@ def _described_paths(name: str) -> list[Path]:
         JobError: if there is no such .jahp file, if the folder has no file or model, or if the name is an image.
         ExportError: if there is no such model.
     """
-    path = Path(name) if _is_compressed(Path(name)) else locate(name)
+    path = Path(name) if _is_compressed(Path(name)) else locate_model(name)
     if path != STREAM and not path.exists():
         raise JobError(f"{path}: no such file; check the path")
     if path != STREAM and not (path.is_file() or path.is_dir()):
@@ -162,7 +162,7 @@ def _describe_file(path: Path) -> dict[str, str]:
     }
 
 
-def _level_row(level: float, maker: Bundled | None) -> dict[str, str]:
+def _level_row(level: float, maker: BundledModel | None) -> dict[str, str]:
     """Describe a file's rate level, as a quality too if a bundled model made it and its number of levels is known."""
     from jahp_pl.codec.targets import quality_of
 

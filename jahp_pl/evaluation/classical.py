@@ -75,7 +75,9 @@ def _evaluation_errors(codec: ClassicalCodec) -> Iterator[None]:
         raise
     except (ValueError, OSError, RuntimeError, LookupError) as error:  # each library raises its own
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise EvaluationError(f"{codec.title} cannot code it ({reason}); leave out this codec or this image") from None
+        raise EvaluationError(
+            f"{codec.title} cannot code this image ({reason}); leave out the codec or the image"
+        ) from None
 
 
 def encode_at_least(codec: ClassicalCodec, image: RGB, num_bytes: int) -> ClassicalFile:

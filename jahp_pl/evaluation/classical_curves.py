@@ -49,7 +49,7 @@ class _PartialCurve:
     """Curve that is being measured."""
 
     codec: ClassicalCodec
-    head: dict[str, Any]
+    identity: dict[str, Any]
     """Entries that identify the curve: codec and settings. Points with different ones belong to another curve."""
     provenance: dict[str, Any]
     points: dict[int, dict[str, Any]]
@@ -62,10 +62,10 @@ class _PartialCurve:
 
     def to_json(self) -> dict[str, Any]:
         points = [self.points[quality] for quality in self.codec.qualities if quality in self.points]
-        return {**self.head, "provenance": self.provenance, "points": points}
+        return {**self.identity, "provenance": self.provenance, "points": points}
 
 
-def code_point(codec: ClassicalCodec, images: Sequence[Original], quality: int) -> list[ClassicalRow]:
+def code_images(codec: ClassicalCodec, images: Sequence[Original], quality: int) -> list[ClassicalRow]:
     """Code every image at one quality, decode it, and measure size, quality and time.
 
     Raises:
@@ -108,18 +108,21 @@ def measure_curves(
 
     Raises:
         EvaluationError: before anything is coded, if the file has other content or, without `force`, other images.
-        EvaluationError, ImageError, WriteError: as for `code_point`, `image_set.identify` and `locks.exclusive`.
+        EvaluationError, ImageError, WriteError: as for `code_images`, `image_set.identify` and `locks.exclusive`.
     """
-    heads = {name: _head(name) for name in names}
+    curve_identities = {name: _curve_identity(name) for name in names}
     identities = identify(images)
     with exclusive(out):
         stored = read_curve_file(out)
         check_stored_images(out, stored["curves"], identities, names, force)
-        curves = [_begin_curve(name, head, stored, identities, provenance, force) for name, head in heads.items()]
+        curves = [
+            _begin_curve(name, identity, stored, identities, provenance, force)
+            for name, identity in curve_identities.items()
+        ]
         for name, curve in zip(names, curves, strict=True):
             for done, quality in enumerate(curve.codec.curve_qualities, start=1):
                 if quality not in curve.points:
-                    curve.points[quality] = point_to_json(quality, code_point(curve.codec, images, quality))
+                    curve.points[quality] = point_to_json(quality, code_images(curve.codec, images, quality))
                     curve.provenance = provenance
                     write_json(out, _merged(stored, curves))
                 progress(name, done, curve.points[quality])
@@ -129,7 +132,7 @@ def measure_curves(
         return content
 
 
-def _head(name: str) -> dict[str, Any]:
+def _curve_identity(name: str) -> dict[str, Any]:
     """Return the entries of a curve that identify it."""
     codec = CODECS[name]
     return {
@@ -139,7 +142,7 @@ def _head(name: str) -> dict[str, Any]:
 
 def _begin_curve(
     name: str,
-    head: dict[str, Any],
+    identity: dict[str, Any],
     stored: dict[str, Any],
     identities: Sequence[ImageIdentity],
     provenance: dict[str, Any],
@@ -150,23 +153,23 @@ def _begin_curve(
     def find(curves: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
         return next((curve for curve in curves if curve["name"] == name), None)
 
-    def has_head(curve: dict[str, Any]) -> bool:
-        return {key: curve.get(key) for key in head} == head
+    def is_same_curve(curve: dict[str, Any]) -> bool:
+        return {key: curve.get(key) for key in identity} == identity
 
     def kept(curve: dict[str, Any]) -> dict[int, dict[str, Any]]:
         return {point["quality"]: point for point in curve["points"] if are_of_images(point["images"], identities)}
 
     old, unfinished = find(stored["curves"]), find(stored.get("unfinished", ()))
-    if old is not None and has_head(old) and not force:
-        return _PartialCurve(CODECS[name], head, old["provenance"], kept(old), False)
+    if old is not None and is_same_curve(old) and not force:
+        return _PartialCurve(CODECS[name], identity, old["provenance"], kept(old), False)
     replaces_old = force or old is not None
     if (
         unfinished is not None
-        and has_head(unfinished)
+        and is_same_curve(unfinished)
         and _measuring_conditions(unfinished["provenance"]) == _measuring_conditions(provenance)
     ):
-        return _PartialCurve(CODECS[name], head, unfinished["provenance"], kept(unfinished), replaces_old)
-    return _PartialCurve(CODECS[name], head, provenance, {}, replaces_old)
+        return _PartialCurve(CODECS[name], identity, unfinished["provenance"], kept(unfinished), replaces_old)
+    return _PartialCurve(CODECS[name], identity, provenance, {}, replaces_old)
 
 
 def _measuring_conditions(provenance: dict[str, Any]) -> dict[str, Any]:
@@ -177,8 +180,8 @@ def _measuring_conditions(provenance: dict[str, Any]) -> dict[str, Any]:
 def _merged(stored: dict[str, Any], measured: Sequence[_PartialCurve]) -> dict[str, Any]:
     """Return the content of the file, updated with the points measured so far."""
     are_complete = all(curve.is_complete() for curve in measured)
-    new = {curve.head["name"]: curve.to_json() for curve in measured if curve.points}
-    waiting = {curve.head["name"] for curve in measured if curve.replaces_old and not are_complete}
+    new = {curve.identity["name"]: curve.to_json() for curve in measured if curve.points}
+    waiting = {curve.identity["name"] for curve in measured if curve.replaces_old and not are_complete}
     ready = {name: curve for name, curve in new.items() if name not in waiting}
     unfinished = {curve["name"]: curve for curve in stored.get("unfinished", ()) if curve["name"] not in ready}
     unfinished |= {name: curve for name, curve in new.items() if name in waiting}

@@ -10,7 +10,7 @@ from jahp_pl.evaluation import EvaluationError
 from jahp_pl.files import resolved
 from jahp_pl.model_io.checkpoint import find_checkpoint
 from jahp_pl.model_io.export_config import is_export
-from jahp_pl.model_io.pretrained import locate
+from jahp_pl.model_io.pretrained import locate_model
 
 
 def model_name(model: str) -> str:
@@ -23,7 +23,7 @@ def name_models(models: Sequence[str]) -> list[str]:
     """Return the `model_name` of each model, after checking that all are different.
 
     Args:
-        models: paths or names, see `pretrained.locate`.
+        models: paths or names, see `pretrained.locate_model`.
 
     Raises:
         EvaluationError: if a model is given twice, or two models have the same name.
@@ -44,5 +44,5 @@ def name_models(models: Sequence[str]) -> list[str]:
 
 def _weights_of(model: str) -> Path:
     """Return the file or folder with a model's weights."""
-    path = locate(model)
+    path = locate_model(model)
     return path if is_export(path) else find_checkpoint(path)

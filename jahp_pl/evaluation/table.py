@@ -13,7 +13,7 @@ from jahp_pl.text import count_of
 def format_evaluation_table(evaluation: Evaluation) -> str:
     """Format one line per image, and the mean below."""
     width = max(5, *(len(result.row.name) for result in evaluation.images))
-    head = _head("image", width, evaluation.classical_title)
+    head = _header("image", width, evaluation.classical_title)
     lines = [head, "-" * len(head)]
     lines += [_line(width, result.row, result.classical) for result in evaluation.images]
     lines.append("-" * len(head))
@@ -33,7 +33,7 @@ def format_model_table(by_model: Mapping[str, Sequence[Evaluation]]) -> str:
         for evaluation in evaluations
     ]
     width = max(5, *(len(name) for name, _ in rows))
-    head = _head("model", width, rows[0][1].classical_title)
+    head = _header("model", width, rows[0][1].classical_title)
     lines = [_line(width, evaluation.mean._replace(name=name), evaluation.classical_mean) for name, evaluation in rows]
     return "\n".join([head, "-" * len(head), *lines])
 
@@ -87,7 +87,7 @@ def _has_ms_ssim(evaluation: Evaluation) -> bool:
     return all(result.row.file_ms_ssim is not None for result in evaluation.images)
 
 
-def _head(first: str, width: int, classical_title: str | None) -> str:
+def _header(first: str, width: int, classical_title: str | None) -> str:
     return f"{first:{width}}   bytes" + _columns(classical_title)
 
 

@@ -1,4 +1,4 @@
-"""Parts from which the initial weights of an entropy model are made: layers, pairs of units, and last layers."""
+"""Building blocks for the initial weights of an entropy model: layers, pairs of units, and heads, i.e. last layers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from jahp_pl.initialization.latent_spread import LatentSpread
 
 NOISE = 0.1
-"""Factor on the random weights of the last layers, whose inputs are as large as latents instead of about one."""
+"""Factor of the random weights of the heads, whose inputs are as large as latents instead of about one."""
 SIGNS = torch.tensor([1.0, -1.0])
 """Weights to or from a pair of units that carry v and -v: a signed value v passes through LeakyReLUs only as a pair,
 because the difference of their outputs is proportional to v."""
@@ -48,7 +48,7 @@ def layers_of(network: nn.Sequential) -> list[Layer]:
 
 
 class HeadLayout(NamedTuple):
-    """Places of scales and means among the outputs of a last layer: K scales of each latent, then K means of each.
+    """Places of scales and means among the outputs of a head: K scales of each latent, then K means of each.
 
     With a mixture, logits follow; see `density_layout.DensityLayout`.
     """
@@ -84,7 +84,7 @@ class HeadLayout(NamedTuple):
 
 
 def init_head(head: Layer, layout: HeadLayout, spread: LatentSpread) -> None:
-    """Initialize a last layer to output the latents' scales and means of zero, apart from small random terms."""
+    """Initialize a head to output the latents' scales, and means of zero, apart from small random terms."""
     repeats = layout.scales_and_means.stop // layout.num_latents
     factors = spread.scales.clamp(max=3.0).repeat(repeats)
     head.weight[layout.scales_and_means] *= NOISE * factors[:, None, None, None]

@@ -30,7 +30,7 @@ from jahp_pl.model import CompressionModel
 def init_entropy_model(model: CompressionModel, std: Tensor) -> None:
     """Overwrite weights of h_a, h_s, g_cm, g_ep and the prior, if the model has them.
 
-    Networks that a program registered keep their weights, except in the last layers of h_s and g_ep.
+    Registered networks keep their weights, except in the heads (the last layers) of h_s and g_ep.
 
     Args:
         model: model with any entropy model.

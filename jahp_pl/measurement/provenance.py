@@ -45,10 +45,10 @@ def machine() -> dict[str, Any]:
 def command_line(words: Sequence[str]) -> str:
     """Format a command line, with absolute paths made relative to the working directory or reduced to their last
     part."""
-    return shlex.join("=".join(_without_place(part) for part in word.split("=")) for word in words)
+    return shlex.join("=".join(_without_folders(part) for part in word.split("=")) for word in words)
 
 
-def _without_place(word: str) -> str:
+def _without_folders(word: str) -> str:
     """Make an absolute path relative, or reduce it to its last part."""
     path = Path(word)
     if not path.is_absolute():

@@ -21,7 +21,7 @@ from jahp_pl.errors import JahpError, first_line, is_memory_shortage
 from jahp_pl.json_content import FINITE, first_misfit, is_json
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.checkpoint_files import LAST, checkpoint_in
-from jahp_pl.model_io.export_config import FACTS
+from jahp_pl.model_io.export_config import FACTS_SHAPE
 from jahp_pl.model_io.tensor_layout import first_difference
 from jahp_pl.ops import is_finite
 
@@ -34,21 +34,21 @@ HYPER_PARAMETERS = "hyper_parameters"
 MODEL, AVERAGE = "model.", "average."
 """Prefixes in `state_dict` of the trained weights and of their moving average, which may be absent."""
 
-_CONTENT = {
+_CHECKPOINT_SHAPE = {
     CHECKPOINT_FORMAT_KEY: int,
-    HYPER_PARAMETERS: FACTS | {"model": {}},
+    HYPER_PARAMETERS: FACTS_SHAPE | {"model": {}},
     "state_dict": {},
     "global_step?": int,
     "training?": {"seconds": FINITE, "skipped_steps": int, "validation_due?": bool},
 }
 """Shape of a checkpoint, see `json_content.first_misfit`."""
-_RUN_CONTENT = {
+_RESUMABLE_SHAPE = {
     HYPER_PARAMETERS: {"model": {}, "loss": {}, "data": {}, "trainer": {}, "optim": {"ema_decay": FINITE}},
     "global_step": int,
     "training": {},
     "callbacks": {},
 }
-"""Shape of what a checkpoint must also contain for its run to continue."""
+"""Shape of a checkpoint from which a run can be resumed, see `json_content.first_misfit`."""
 _DAMAGE_ERRORS = (
     RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError,
     AssertionError, zipfile.BadZipFile, zlib.error, struct.error,
@@ -85,8 +85,8 @@ class NewestCheckpoint(NamedTuple):
     path: Path
     content: dict[str, Any]
     """Result of `read_checkpoint`."""
-    complaint: DamagedCheckpointError | None
-    """What is wrong with last.ckpt if an older checkpoint had to be used."""
+    damage: DamagedCheckpointError | None
+    """Error that last.ckpt raised, if an earlier checkpoint is used in its place."""
 
 
 def earlier_checkpoint(folder: Path, number: int) -> Path:
@@ -105,19 +105,19 @@ def read_newest(folder: Path) -> NewestCheckpoint | None:
     """
     last = folder / LAST
     earlier = [path for path in folder.glob("last-*.ckpt") if path.stem.removeprefix("last-").isdecimal()]
-    complaint = None
+    damage = None
     for path in (last, *sorted(earlier, key=lambda path: int(path.stem.removeprefix("last-")))):
         if not path.exists():
             continue
         try:
             content = read_checkpoint(path)
-            if misfit := first_misfit(content, _RUN_CONTENT):
+            if misfit := first_misfit(content, _RESUMABLE_SHAPE):
                 raise CheckpointError(f"{path}: lacks {misfit}, so the run cannot be resumed; choose another name=...")
-            return NewestCheckpoint(path, content, complaint)
+            return NewestCheckpoint(path, content, damage)
         except DamagedCheckpointError as error:
-            complaint = complaint or error
-    if complaint is not None:
-        raise complaint
+            damage = damage or error
+    if damage is not None:
+        raise damage
     return None
 
 
@@ -155,7 +155,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise DamagedCheckpointError(f"{path}: damaged ({reason}); use another one") from None
     if not isinstance(content, dict) or CHECKPOINT_FORMAT_KEY not in content:
         raise CheckpointError(f"{path}: not a checkpoint of jahp_pl; give a .ckpt file that `jahp train` wrote")
-    misfit = first_misfit(content, _CONTENT)
+    misfit = first_misfit(content, _CHECKPOINT_SHAPE)
     if misfit or not is_json(content[HYPER_PARAMETERS]):
         misfit = misfit or HYPER_PARAMETERS
         raise CheckpointError(f"{path}: does not have the layout of a jahp_pl checkpoint ({misfit}); use another one")
@@ -227,15 +227,15 @@ def load_checkpoint_model(path: str | Path, average: bool = True) -> Compression
     has_average = any(key.startswith(AVERAGE) for key in weights)
     prefix = AVERAGE if average and has_average else MODEL
     weights = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-    if difference := first_difference(shapes_of(config), weights):
+    if difference := first_difference(meta_state_dict(config), weights):
         raise CheckpointError(f"{path}: does not fit its own configuration: {difference}; use another one")
     if unusable := next((name for name, tensor in weights.items() if not is_plain_tensor(tensor)), None):
         raise CheckpointError(f"{path}: {unusable} is not finite or not a plain tensor; use an earlier checkpoint")
-    return model_of(config, weights)
+    return build_model(config, weights)
 
 
-class _NoRandomNumbers(TorchFunctionMode):
-    """Mode in which weights are not filled with random numbers, which would take longer than reading a model."""
+class _SkipRandomInit(TorchFunctionMode):
+    """Mode that leaves new weights uninitialized, because random numbers would take longer than reading a model."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call a function of torch, unless it draws the first values of a weight."""
@@ -245,21 +245,21 @@ class _NoRandomNumbers(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def model_of(config: ModelConfig, weights: Mapping[str, Tensor]) -> CompressionModel:
+def build_model(config: ModelConfig, weights: Mapping[str, Tensor]) -> CompressionModel:
     """Build a model with given weights, in evaluation mode on the CPU.
 
     Args:
         config: architecture.
         weights: state dict of the same architecture; float32 tensors are used without a copy, others are converted.
     """
-    with _NoRandomNumbers():
+    with _SkipRandomInit():
         model = CompressionModel(config).float()  # whatever the default dtype
     model.load_state_dict({name: weight.float() for name, weight in weights.items()}, assign=True)
     return model.eval().requires_grad_(False)
 
 
 def training_facts(path: Path) -> dict[str, Any]:
-    """Collect plain values about the run of a checkpoint: its progress and its settings, without paths.
+    """Collect facts about the training run of a checkpoint, as plain values: its progress and settings, without paths.
 
     Args:
         path: a checkpoint of a training run.
@@ -279,10 +279,10 @@ def training_facts(path: Path) -> dict[str, Any]:
     return facts | {"data": {name: data[name] for name in ("crop_size", "batch_size") if name in data}}
 
 
-def shapes_of(config: ModelConfig) -> dict[str, Tensor]:
-    """Return a model's state dict on the meta device, which takes no memory for any sizes in the configuration.
+def meta_state_dict(config: ModelConfig) -> dict[str, Tensor]:
+    """Return a model's state dict on the meta device, which takes no memory, whatever the sizes in the configuration.
 
-    If the sizes exceed what torch supports, it is empty, so that no weights fit it.
+    If the sizes exceed what torch supports, the dict is empty, so that no weights fit it.
     """
     try:
         with torch.device("meta"):

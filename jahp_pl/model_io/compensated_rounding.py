@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from jahp_pl.initialization.textures import pink_images
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.tensor_layout import EXPORT_FORMAT, dtype_of
-from jahp_pl.model_io.tensors import LARGEST, power, row_exponents
+from jahp_pl.model_io.tensors import MAX_INT8, power_of_two, row_exponents
 from jahp_pl.strides import STRIDE
 
 SIDE = 256
@@ -92,7 +92,7 @@ def _input_products(model: CompressionModel, layers: list[nn.Conv2d]) -> list[Te
 
 def _round(kernel: Tensor, gram: Tensor) -> Tensor:
     """Round a kernel (out, in, k, k) as this module's docstring describes."""
-    step = power(row_exponents(kernel.flatten(2))).flatten(1)
+    step = power_of_two(row_exponents(kernel.flatten(2))).flatten(1)
     weights, rounded = kernel.flatten(1).double(), torch.empty_like(kernel.flatten(1))
     gram = gram.double()
     gram = gram + (DAMPING * gram.diagonal().mean() + 1e-12) * torch.eye(len(gram), dtype=gram.dtype)
@@ -103,7 +103,7 @@ def _round(kernel: Tensor, gram: Tensor) -> Tensor:
         errors = torch.zeros(len(weights), end - start, dtype=weights.dtype)
         for column in range(start, end):
             size = step[:, column % step.shape[1]]
-            rounded[:, column] = (weights[:, column] / size).round().clamp(-LARGEST, LARGEST) * size
+            rounded[:, column] = (weights[:, column] / size).round().clamp(-MAX_INT8, MAX_INT8) * size
             error = (weights[:, column] - rounded[:, column]) / factor[column, column]
             weights[:, column + 1 : end] -= torch.outer(error, factor[column, column + 1 : end])
             errors[:, column - start] = error

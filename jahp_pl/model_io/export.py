@@ -1,6 +1,6 @@
 """Writes models to export folders, and reads them.
 
-    model.safetensors   weights as stored by `tensors`; below `tables.` the tables that needed exp and erf
+    model.safetensors   weights as stored by `tensors`, and tables computed with exp and erf, with the prefix `tables.`
     config.json         format, architecture, dtype of the weights, fingerprint, checksum of model.safetensors, facts
                         about the training, results on images
     README.md           the same information as a model card
@@ -28,11 +28,11 @@ from jahp_pl.files import resolved
 from jahp_pl.folders import replace_folder
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.checkpoint import (
+    build_model,
     find_checkpoint,
     is_plain_tensor,
     load_checkpoint_model,
-    model_of,
-    shapes_of,
+    meta_state_dict,
     training_facts,
 )
 from jahp_pl.model_io.compensated_rounding import round_kernels
@@ -63,7 +63,7 @@ class Export(NamedTuple):
     fingerprint: bytes
     """Fingerprint of the resulting codec."""
     facts: dict[str, Any]
-    """Plain values about the training."""
+    """Facts about the training, as plain values."""
     dtype: Dtype
     """Dtype of the kernels in the file."""
     version: int
@@ -102,7 +102,7 @@ def export(
         UnusableModelError: if no codec can use the weights.
         WriteError: if the folder cannot be written, e.g. because the disk is full.
     """
-    folder = free_folder(folder, {CONFIG, WEIGHTS, CARD}, overwrite)
+    folder = check_target_folder(folder, {CONFIG, WEIGHTS, CARD}, overwrite)
     rounded = copy.deepcopy(model).cpu().float().eval()
     compensated = round_kernels(rounded) if dtype == "int8" else {}
     stored = store(rounded.state_dict() | compensated, dtype)
@@ -177,14 +177,14 @@ def load_export(folder: Path) -> Export:
     tensors = _read_tensors(folder, described.checksum)
     tables = {name.removeprefix(TABLES): tensors.pop(name) for name in list(tensors) if name.startswith(TABLES)}
     # Shapes only, so that config.json cannot request more memory than the weights fill.
-    expected = shapes_of(described.architecture)
+    expected = meta_state_dict(described.architecture)
     try:
         state = restore(tensors, expected, described.dtype, described.version)
     except ValueError as error:
         raise ExportError(f"{folder / WEIGHTS}: does not fit {CONFIG}: {error}; export the model again") from None
     if unusable := next((name for name, tensor in state.items() if not is_plain_tensor(tensor)), None):
         raise ExportError(f"{folder / WEIGHTS}: {unusable} is not finite or not a plain tensor; export the model again")
-    model = model_of(described.architecture, state)
+    model = build_model(described.architecture, state)
     doubles = {name: table.double() for name, table in tables.items()}
     return Export(
         model, doubles, described.fingerprint, described.facts, described.dtype, described.version, described.results
@@ -199,7 +199,7 @@ def _read_tensors(folder: Path, checksum: str) -> dict[str, Tensor]:
         raise ExportError(f"{folder / WEIGHTS}: is damaged ({error}); fetch it again") from None
 
 
-def free_folder(folder: Path, names: Set[str], overwrite: bool) -> Path:
+def check_target_folder(folder: Path, names: Set[str], overwrite: bool) -> Path:
     """Check that a folder may be written, and return its full path.
 
     Args:
@@ -217,7 +217,9 @@ def free_folder(folder: Path, names: Set[str], overwrite: bool) -> Path:
         raise ExportError(f"{folder}: is a link to itself; choose another name")
     found = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if foreign := sorted(found - names):
-        raise ExportError(f"{folder}: holds {shortened(foreign[0])}, which is not of an export; choose another name")
+        raise ExportError(
+            f"{folder}: holds {shortened(foreign[0])}, which does not belong to an export; choose another name"
+        )
     if found and not overwrite:
         raise ExportError(f"{folder}: exists; --force replaces it")
     return folder

@@ -28,10 +28,10 @@ Metric = Literal["psnr", "ms-ssim"]
 """Metric that a model was trained for."""
 METRICS: tuple[Metric, ...] = ("psnr", "ms-ssim")
 
-_FIGURES = {"bpp": float, "psnr": float, "ms_ssim": Nullable(float), "ms_ssim_db?": Nullable(float)}
-RESULTS = _FIGURES | {"images": str, "count": int, "points?": [_FIGURES | {"quality": float}]}
+_MEANS_SHAPE = {"bpp": float, "psnr": float, "ms_ssim": Nullable(float), "ms_ssim_db?": Nullable(float)}
+RESULTS_SHAPE = _MEANS_SHAPE | {"images": str, "count": int, "points?": [_MEANS_SHAPE | {"quality": float}]}
 """Shape of the results in config.json, see `json_content.first_misfit`."""
-FACTS = {
+FACTS_SHAPE = {
     "step?": Nullable(int),
     "seconds?": Nullable(FINITE),
     "loss?": {"distortion?": Nullable(str), "lmbda?": Nullable(float), "lmbda_max?": Nullable(float)},
@@ -39,9 +39,14 @@ FACTS = {
     "data?": {"batch_size?": Nullable(int)},
 }
 """Shape of the facts about a training that are shown."""
-_CONTENT = {
-    "model": {}, "fingerprint": str, "sha256": str, "dtype?": str, "facts": FACTS, "results?": Nullable(RESULTS)
-}  # fmt: skip
+_CONFIG_SHAPE = {
+    "model": {},
+    "fingerprint": str,
+    "sha256": str,
+    "dtype?": str,
+    "facts": FACTS_SHAPE,
+    "results?": Nullable(RESULTS_SHAPE),
+}
 """Shape of config.json without the architecture, which `ModelConfig` checks."""
 
 
@@ -101,7 +106,7 @@ class ExportDescription(NamedTuple):
     fingerprint: bytes
     """Fingerprint of the codec, 8 bytes."""
     facts: dict[str, Any]
-    """Plain values about the training."""
+    """Facts about the training, as plain values."""
     results: dict[str, Any] | None
     """Result of `model_card.read_evaluation_results`; None if there is none."""
 
@@ -222,7 +227,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ExportError(f"{path}: does not belong to a jahp_pl export; give a folder that `jahp export` made")
     if version > EXPORT_FORMAT:
         raise ExportError(f"{path}: format {version} is newer than this jahp_pl reads; upgrade jahp_pl")
-    if misfit := json_content.first_misfit(config, _CONTENT):
+    if misfit := json_content.first_misfit(config, _CONFIG_SHAPE):
         raise ExportError(f"{path}: is damaged: {misfit} is missing or has the wrong type; export the model again")
     result: dict[str, Any] = config
     return result

@@ -24,7 +24,7 @@ from jahp_pl.model_io.export_config import (
     objective_of,
     read_config,
 )
-from jahp_pl.model_io.pretrained import locate
+from jahp_pl.model_io.pretrained import locate_model
 
 
 @on_cpu()
@@ -38,7 +38,7 @@ def load_model(model: str | Path | None = None, *, metric: Metric | None = None)
     Raises:
         ExportError, CheckpointError: if there is no usable model.
     """
-    path = locate(model, metric)
+    path = locate_model(model, metric)
     return load_export(path).model if is_export(path) else load_checkpoint_model(find_checkpoint(path))
 
 
@@ -68,7 +68,7 @@ def load_codec(
         UnusableModelError: if no codec can use the weights of a checkpoint.
         MemoryLimitError: if the memory limit is too low for the model.
     """
-    path = locate(model, metric)
+    path = locate_model(model, metric)
     check_device(device)
     if not is_export(path):
         found = find_checkpoint(path)
@@ -94,6 +94,6 @@ def read_facts(model: str | Path) -> dict[str, Any]:
     Raises:
         ExportError, CheckpointError: if there is no usable model.
     """
-    path = locate(model)
+    path = locate_model(model)
     facts: dict[str, Any] = read_config(path)["facts"] if is_export(path) else training_facts(find_checkpoint(path))
     return facts

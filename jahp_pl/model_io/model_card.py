@@ -12,7 +12,7 @@ from typing import Any
 from jahp_pl import json_content
 from jahp_pl.config import ModelConfig
 from jahp_pl.images.kodak import KODAK_NAMES
-from jahp_pl.model_io.export_config import RESULTS, ExportError
+from jahp_pl.model_io.export_config import RESULTS_SHAPE, ExportError
 from jahp_pl.text import count_of
 
 DESCRIPTIONS = {
@@ -182,7 +182,7 @@ def read_evaluation_results(path: Path, fingerprint: bytes) -> dict[str, Any]:
         }
         if "curves" in content and "target" in points[0]:
             results["points"] = [{"quality": p["target"]["quality"]} | _figures(p["mean"]) for p in points]
-        if misfit := json_content.first_misfit(results, RESULTS):
+        if misfit := json_content.first_misfit(results, RESULTS_SHAPE):
             raise ValueError(misfit)
     except OSError as error:
         raise ExportError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None

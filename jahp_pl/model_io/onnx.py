@@ -40,12 +40,12 @@ from jahp_pl.codec.entropy.integer_layers import LATENT_RADIX
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis, to_raw
 from jahp_pl.folders import replace_folder
 from jahp_pl.model import CompressionModel
-from jahp_pl.model_io.export import free_folder
+from jahp_pl.model_io.export import check_target_folder
 from jahp_pl.model_io.export_config import ExportError
 from jahp_pl.strides import STRIDE
 
-FACTS = "graphs.json"
-"""Name of the file that describes the graphs and their model."""
+DESCRIPTION_FILE = "graphs.json"
+"""File that describes the graphs and their model."""
 MAX_DYNAMIC_SIZE = 2**12
 """Maximum of each dynamic size."""
 ONNX, TORCH = ".onnx", ".pt2"
@@ -201,14 +201,17 @@ def write_graphs(codec: Codec, folder: Path, overwrite: bool = False) -> list[st
         WriteError: if the folder cannot be written, e.g. because the disk is full.
     """
     found = build_graphs(codec)
-    names = {FACTS, *(f"{name}{suffix}" for name in found for suffix in (ONNX, TORCH))}
-    folder = free_folder(folder, names, overwrite)
-    facts: dict[str, Any] = {"fingerprint": codec.fingerprint.hex(), "model": dataclasses.asdict(codec.model.config)}
+    names = {DESCRIPTION_FILE, *(f"{name}{suffix}" for name in found for suffix in (ONNX, TORCH))}
+    folder = check_target_folder(folder, names, overwrite)
+    description: dict[str, Any] = {
+        "fingerprint": codec.fingerprint.hex(),
+        "model": dataclasses.asdict(codec.model.config),
+    }
     if (gains := codec.model.gains) is not None:
         levels = torch.arange(gains.num_levels)
         for name, values in (("encoder", gains.before_rounding(levels)), ("decoder", gains.after_rounding(levels))):
-            facts[f"{name}_gain"] = values.flatten(1).tolist()
-    contents = {FACTS: (json.dumps(facts, indent=1) + "\n").encode()}
+            description[f"{name}_gain"] = values.flatten(1).tolist()
+    contents = {DESCRIPTION_FILE: (json.dumps(description, indent=1) + "\n").encode()}
     for name, graph in found.items():
         program = to_program(graph)
         buffer = io.BytesIO()

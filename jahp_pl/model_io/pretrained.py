@@ -37,14 +37,14 @@ from jahp_pl.text import shortened
 
 PREFIX = "hf://"
 """Start of the name of a model on the Hub."""
-FILES = [WEIGHTS, CONFIG, CARD]
+EXPORT_FILES = [WEIGHTS, CONFIG, CARD]
 """Files that are uploaded and downloaded."""
-FOLDER = Path(__file__).parents[1] / "weights"
+BUNDLED_FOLDER = Path(__file__).parents[1] / "weights"
 """Folder of the bundled models."""
 NO_MODELS = "no models are bundled with this jahp_pl; give one: an export, a run folder or a checkpoint"
 
 
-class Bundled(NamedTuple):
+class BundledModel(NamedTuple):
     """A bundled model."""
 
     name: str
@@ -53,23 +53,23 @@ class Bundled(NamedTuple):
     rates: ExportRates
 
 
-def bundled() -> list[Bundled]:
+def bundled_models() -> list[BundledModel]:
     """List the bundled models: variable-rate models first, those for PSNR before those for MS-SSIM; may be empty.
 
     Raises:
         ExportError: if the config.json of a bundled model is damaged.
     """
-    found = [Bundled(path.name, path, read_rates(path)) for path in FOLDER.glob("*/") if is_export(path)]
+    found = [BundledModel(path.name, path, read_rates(path)) for path in BUNDLED_FOLDER.glob("*/") if is_export(path)]
     return sorted(found, key=_order)
 
 
-def _order(model: Bundled) -> tuple[bool, int, float, str]:
+def _order(model: BundledModel) -> tuple[bool, int, float, str]:
     rates = model.rates
     lmbda = math.inf if rates.lmbda is None else rates.lmbda
     return rates.num_levels == 1, METRICS.index(rates.metric), lmbda, model.name
 
 
-def default_model(metric: Metric | None = None) -> Bundled:
+def default_model(metric: Metric | None = None) -> BundledModel:
     """Return the default bundled model: the first variable-rate one, otherwise the middle one.
 
     Args:
@@ -78,7 +78,7 @@ def default_model(metric: Metric | None = None) -> Bundled:
     Raises:
         ExportError: if there is none.
     """
-    found = [model for model in bundled() if metric in (None, model.rates.metric)]
+    found = [model for model in bundled_models() if metric in (None, model.rates.metric)]
     if not found:
         if metric is not None and metric not in METRICS:
             raise ExportError(f"metric {metric}: must be one of {', '.join(METRICS)}")
@@ -90,21 +90,21 @@ def default_model(metric: Metric | None = None) -> Bundled:
     return found[0] if found[0].rates.num_levels > 1 else found[len(found) // 2]
 
 
-def bundled_with_fingerprint(fingerprint: bytes) -> Bundled | None:
+def bundled_with_fingerprint(fingerprint: bytes) -> BundledModel | None:
     """Return the bundled model that decodes files with this fingerprint, or None.
 
     Raises:
         ExportError: if the config.json of a bundled model is damaged.
     """
-    return next((one for one in bundled() if read_fingerprint(one.folder) == fingerprint), None)
+    return next((one for one in bundled_models() if read_fingerprint(one.folder) == fingerprint), None)
 
 
 def bundled_names() -> str:
     """Return the names of all bundled models, comma-separated."""
-    return ", ".join(model.name for model in bundled()) or "there are none"
+    return ", ".join(model.name for model in bundled_models()) or "there are none"
 
 
-def locate(model: str | Path | None, metric: Metric | None = None) -> Path:
+def locate_model(model: str | Path | None, metric: Metric | None = None) -> Path:
     """Resolve a model's path or name to a path.
 
     Args:
@@ -126,12 +126,12 @@ def locate(model: str | Path | None, metric: Metric | None = None) -> Path:
     try:
         recover_if_missing(path)
         if path.exists():
-            if path.name in FILES and is_export(path.parent):
+            if path.name in EXPORT_FILES and is_export(path.parent):
                 raise ExportError(f"{path}: is one file of an export; did you mean its folder, {path.parent}?")
             return path
     except OSError as error:  # e.g. a name that is too long
         raise ExportError(f"{shortened(model, 100)}: is not a usable path ({error.strerror}); correct it") from None
-    if named := next((one for one in bundled() if one.name == str(model)), None):
+    if named := next((one for one in bundled_models() if one.name == str(model)), None):
         return named.folder
     if is_address(str(model)):
         raise ExportError(
@@ -160,7 +160,7 @@ def push(folder: str | Path, repo: str, private: bool = False) -> str:
     folder = Path(folder)
     if not is_export(folder):
         raise ExportError(f"{folder}: is not an export; make one with `jahp export`")
-    _require()
+    _require_hub()
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -168,10 +168,10 @@ def push(folder: str | Path, repo: str, private: bool = False) -> str:
     try:
         url = api.create_repo(repo, private=private or None, exist_ok=True)
         api.upload_folder(
-            repo_id=url.repo_id, folder_path=folder, allow_patterns=FILES, commit_message="Export of jahp_pl"
+            repo_id=url.repo_id, folder_path=folder, allow_patterns=EXPORT_FILES, commit_message="Export of jahp_pl"
         )
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise _refused(repo, error) from None
+        raise _hub_error(repo, error) from None
     return str(url)
 
 
@@ -184,23 +184,23 @@ def download(name: str) -> Path:
     Raises:
         ExportError: if there is no such repository, or no network; the message says why.
     """
-    _require()
+    _require_hub()
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     repo, _, revision = name.removeprefix(PREFIX).partition("@")
     try:
-        folder = snapshot_download(repo, revision=revision or None, allow_patterns=FILES, library_name="jahp_pl")
+        folder = snapshot_download(repo, revision=revision or None, allow_patterns=EXPORT_FILES, library_name="jahp_pl")
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise _refused(name, error) from None
+        raise _hub_error(name, error) from None
     return Path(str(folder))
 
 
-def _refused(name: str, error: Exception) -> ExportError:
+def _hub_error(name: str, error: Exception) -> ExportError:
     """Convert an error from the Hub to one with a one-line message."""
     return ExportError(f"{name}: {' '.join(describe_error(error).split())}")
 
 
-def _require() -> None:
+def _require_hub() -> None:
     if importlib.util.find_spec("huggingface_hub") is None:
         raise ExportError("the Hub needs huggingface_hub, which is not installed; pip install 'jahp_pl[hub]'")

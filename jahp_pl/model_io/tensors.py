@@ -32,7 +32,7 @@ from jahp_pl.model_io.tensor_layout import (
     stored_layout,
 )
 
-LARGEST = 127
+MAX_INT8 = 127
 """Largest integer q of int8."""
 _TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -78,7 +78,7 @@ def restore(
     state = {name: stored[name].float() for name in expected}
     for name in expected:
         if name + EXPONENT in stored:
-            state[name] = state[name] * power(stored[name + EXPONENT])
+            state[name] = state[name] * power_of_two(stored[name + EXPONENT])
     if MASKED in state and version > 1:
         live, shape = state[MASKED], expected[MASKED].shape
         state[MASKED] = F.pad(live, (0, shape[2] * shape[3] - live.shape[2])).view(shape)
@@ -96,15 +96,15 @@ def _to_integers(name: str, weights: Tensor) -> tuple[Tensor, Tensor]:
     if not bool(torch.isfinite(weights).all()):
         raise UnusableModelError(f"{name}: has weights that are not finite; train again from an earlier checkpoint")
     exponent = row_exponents(weights)
-    return torch.round(weights / power(exponent)).clamp(-LARGEST, LARGEST).to(torch.int8), exponent
+    return torch.round(weights / power_of_two(exponent)).clamp(-MAX_INT8, MAX_INT8).to(torch.int8), exponent
 
 
 def row_exponents(weights: Tensor) -> Tensor:
     """Return the smallest e of each row with which no q exceeds +-127: (out, in, ...) -> (out, 1, ...) in int8."""
-    mantissa, exponent = torch.frexp(weights.abs().amax(1, keepdim=True) / LARGEST)
+    mantissa, exponent = torch.frexp(weights.abs().amax(1, keepdim=True) / MAX_INT8)
     return (exponent - (mantissa == 0.5).int()).clamp(-126, 127).to(torch.int8)
 
 
-def power(exponent: Tensor) -> Tensor:
+def power_of_two(exponent: Tensor) -> Tensor:
     """Compute 2^e in float32 from its bits, because another machine's pow may be inexact."""
     return ((exponent.int().clamp(-126, 127) + 127) << 23).view(torch.float32)

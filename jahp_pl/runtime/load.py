@@ -6,9 +6,9 @@ from pathlib import Path
 
 from jahp_pl.codec.entropy.integer_layers import UnusableModelError
 from jahp_pl.model_io.export_config import CodecIdentity, ExportError, Metric, check_identity, is_export
-from jahp_pl.model_io.pretrained import locate
+from jahp_pl.model_io.pretrained import locate_model
 from jahp_pl.runtime.codec import RuntimeCodec
-from jahp_pl.runtime.weights import read_weights
+from jahp_pl.runtime.weights import read_export
 
 
 def load_runtime(model: str | Path | None = None, *, metric: Metric | None = None, threads: int = 0) -> RuntimeCodec:
@@ -23,10 +23,10 @@ def load_runtime(model: str | Path | None = None, *, metric: Metric | None = Non
     Raises:
         ExportError: if there is no such model, or it cannot be used; the message says what to do.
     """
-    path = locate(model, metric)
+    path = locate_model(model, metric)
     if not is_export(path):
         raise ExportError(f"{path}: onnxruntime reads exports only; make one with `jahp export`")
-    stored = read_weights(path)
+    stored = read_export(path)
     try:
         codec = RuntimeCodec(stored.config, stored.state, stored.tables, threads)
     except (UnusableModelError, ValueError) as error:

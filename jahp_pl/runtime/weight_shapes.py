@@ -64,13 +64,13 @@ def weight_shapes(config: ModelConfig) -> dict[str, Shape]:
 
 
 def _layer(name: str, num_in: int, num_out: int, side: int, is_transposed: bool = False) -> _Shapes:
-    """Shapes of a convolution."""
+    """Return the shapes of a convolution."""
     channels = (num_in, num_out) if is_transposed else (num_out, num_in)
     return {f"{name}.weight": (*channels, side, side), f"{name}.bias": (num_out,)}
 
 
 def _transform(name: str, widths: tuple[int, ...], is_transposed: bool) -> _Shapes:
-    """Shapes of g_a or g_s: convolutions with a GDN after each but the last."""
+    """Return the shapes of g_a or g_s: convolutions with a GDN after each but the last."""
     shapes: dict[str, tuple[int, ...]] = {}
     for number, (num_in, num_out) in enumerate(pairwise(widths)):
         shapes |= _layer(f"{name}.{2 * number}", num_in, num_out, 5, is_transposed)
@@ -81,7 +81,7 @@ def _transform(name: str, widths: tuple[int, ...], is_transposed: bool) -> _Shap
 
 
 def _prior(num_channels: int) -> _Shapes:
-    """Shapes of the prior."""
+    """Return the shapes of the prior."""
     shapes: dict[str, tuple[int, ...]] = {}
     for number, (num_in, num_out) in enumerate(pairwise(PRIOR_WIDTHS)):
         shapes[f"prior.matrices.{number}"] = (num_channels, num_out, num_in)

@@ -45,7 +45,7 @@ class StoredModel(NamedTuple):
     """Coding tables by name, see `Codec.tables`."""
 
 
-def read_weights(folder: Path) -> StoredModel:
+def read_export(folder: Path) -> StoredModel:
     """Read a folder that `jahp export` wrote.
 
     Raises:

@@ -26,7 +26,7 @@ def restore_last(newest: NewestCheckpoint) -> str:
         link_atomically(last, last.with_name(f"{LAST}.damaged"))
     link_atomically(newest.path, last)
     step = newest.content["global_step"]
-    return f"{newest.complaint}; continuing from {newest.path.name}, step {step}; the damaged file is kept beside it"
+    return f"{newest.damage}; continuing from {newest.path.name}, step {step}; the damaged file is kept beside it"
 
 
 class ResumePoint(NamedTuple):

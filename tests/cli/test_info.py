@@ -91,9 +91,9 @@ def test_info_reads_standard_input(model_file, photo, monkeypatch, capsys):
 
 
 def test_info_shows_lambda_steps_and_figures_of_a_bundled_model_and_recognizes_its_weights(tmp_path, capsys):
-    name = pretrained.bundled()[-1].name
+    name = pretrained.bundled_models()[-1].name
     copy = tmp_path / "elsewhere"
-    shutil.copytree(pretrained.FOLDER / name, copy)
+    shutil.copytree(pretrained.BUNDLED_FOLDER / name, copy)
     assert run("info", copy) == 0
     rows = {line[:15].strip(): line[16:] for line in capsys.readouterr().out.splitlines()}
     config = json.loads((copy / "config.json").read_text())

@@ -49,13 +49,13 @@ def test_a_file_of_an_export_or_a_run_is_answered_with_its_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     export = tmp_path / "ex"
-    shutil.copytree(pretrained.FOLDER / "joint-psnr", export)
+    shutil.copytree(pretrained.BUNDLED_FOLDER / "joint-psnr", export)
     checkpoints = tmp_path / "run" / "checkpoints"
     checkpoints.mkdir(parents=True)
     (checkpoints / "best.ckpt").touch()
     for name in ("config.yaml", "metrics.csv"):
         (tmp_path / "run" / name).write_text("name: x\n")
-    parts = [export / name for name in pretrained.FILES] + [
+    parts = [export / name for name in pretrained.EXPORT_FILES] + [
         tmp_path / "run" / n for n in ("config.yaml", "metrics.csv")
     ]
     for path in parts:

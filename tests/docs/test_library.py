@@ -25,7 +25,7 @@ def test_every_block_runs_with_the_output_on_the_page(tmp_path, monkeypatch, cap
     monkeypatch.setattr(pillow, "MODELS", pillow.Models())
     monkeypatch.delenv(pillow.MODEL_VARIABLE, raising=False)
     export(model_of(Variant("factorized")), Path("model"), {})  # has the fewest graphs, so it is fast
-    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "weights")
+    monkeypatch.setattr(pretrained, "BUNDLED_FOLDER", tmp_path / "weights")
     export(variable_model(), tmp_path / "weights" / "joint-psnr", {"loss": {"lmbda": 0.002, "lmbda_max": 0.1}})
     Image.fromarray(kodak_crop()[:64, :96]).save("photo.png")
     names: dict[str, Any] = {}

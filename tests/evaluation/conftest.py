@@ -25,7 +25,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
         export(model, folder / f"small-{number}", {"loss": {"lmbda": number / 100}})
     for name, distortion in (("variable", "mse"), ("similar", "ms_ssim")):
         export(load_golden("variable"), folder / name, {"loss": {"lmbda": 0.01, "distortion": distortion}})
-    monkeypatch.setattr(pretrained, "FOLDER", folder)
+    monkeypatch.setattr(pretrained, "BUNDLED_FOLDER", folder)
 
 
 @pytest.fixture

@@ -120,7 +120,9 @@ def test_a_pillow_without_avif_is_reported_before_other_codecs_begin(monkeypatch
 def test_a_side_too_long_for_a_codec_is_reported_with_its_name(name, shape):
     codec, image = CODECS[name], np.zeros((*shape, 3), np.uint8)
     for work in (lambda: encode(codec, image, codec.curve_qualities[0]), lambda: encode_at_least(codec, image, 100)):
-        with pytest.raises(EvaluationError, match=rf"^{codec.title} cannot code it \(.+\); leave out this codec or"):
+        with pytest.raises(
+            EvaluationError, match=rf"^{codec.title} cannot code this image \(.+\); leave out the codec"
+        ):
             work()
 
 

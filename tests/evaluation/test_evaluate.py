@@ -17,7 +17,7 @@ from jahp_pl.locks import exclusive
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io import checkpoint
 from jahp_pl.model_io.export_config import read_fingerprint
-from jahp_pl.model_io.pretrained import locate
+from jahp_pl.model_io.pretrained import locate_model
 from jahp_pl.report.previews import make_comparisons
 from tests.support.commands import run
 from tests.support.evaluating import evaluate, files_here, refused, without_times
@@ -62,7 +62,7 @@ def test_results_under_a_chosen_name_are_replaced() -> None:
     for model in ("small-1", "small-2"):
         assert evaluate("--out", "r.json", model=model) == 0
         there = bytes.fromhex(json.loads(Path("r.json").read_text())["provenance"]["fingerprint"])
-        assert there == read_fingerprint(locate(model))
+        assert there == read_fingerprint(locate_model(model))
 
 
 def test_an_unreadable_image_is_reported_before_any_is_coded(images, capsys) -> None:
@@ -95,7 +95,7 @@ def test_an_image_too_large_for_the_classical_codec_is_named(images, capsys) -> 
         path.unlink()
     Image.new("RGB", (65520, 1)).save(images / "wide.png")
     assert evaluate("--out", "r.json", "--compare", "jpeg") == 2
-    assert "jahp: wide.png: JPEG 4:2:0 cannot code it (" in capsys.readouterr().err  # libjpeg itself says more
+    assert "jahp: wide.png: JPEG 4:2:0 cannot code this image (" in capsys.readouterr().err  # libjpeg itself says more
 
 
 @pytest.mark.parametrize("name", ["r", "r.txt", "photos", "folder.json"])

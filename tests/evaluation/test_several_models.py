@@ -13,7 +13,7 @@ from PIL import Image
 from jahp_pl.model_io.export import export
 from jahp_pl.model_io.export_config import read_fingerprint
 from jahp_pl.model_io.load import load_model
-from jahp_pl.model_io.pretrained import locate
+from jahp_pl.model_io.pretrained import locate_model
 from jahp_pl.report.read_results import read_curves
 from tests.support.codec_models import load_golden
 from tests.support.commands import run
@@ -129,7 +129,7 @@ def test_results_of_several_models_have_a_name_of_their_own_and_are_not_replaced
     capsys.readouterr()
     path = Path("evaluation/photos-small-1-small-2.json")
     text = path.read_text()
-    other = text.replace(read_fingerprint(locate("small-2")).hex(), "0" * 16)
+    other = text.replace(read_fingerprint(locate_model("small-2")).hex(), "0" * 16)
     path.write_text(other)
     assert evaluate_all(("small-1", "small-2")) == 2
     assert "has results of another model" in refused(capsys)
@@ -151,7 +151,7 @@ def test_an_export_takes_its_own_results_from_those_of_several_models(capsys) ->
 
 
 def same_model_under_two_paths() -> tuple[str, str]:
-    Path("link").symlink_to(locate("small-1"))
+    Path("link").symlink_to(locate_model("small-1"))
     return ("small-1", "link")
 
 
@@ -199,4 +199,4 @@ def test_an_error_of_one_of_several_models_names_it(images: Path, capsys: pytest
         path.unlink()
     Image.new("RGB", (65520, 1)).save(images / "wide.png")
     assert evaluate_all(("small-1", "small-2"), "--out", "r.json", "--compare", "jpeg") == 2
-    assert "jahp: small-1: wide.png: JPEG 4:2:0 cannot code it (" in capsys.readouterr().err
+    assert "jahp: small-1: wide.png: JPEG 4:2:0 cannot code this image (" in capsys.readouterr().err

@@ -151,7 +151,7 @@ def test_only_an_export_is_replaced_and_only_with_force(folder, tmp_path):
     export(model, folder, {}, overwrite=True)
     assert load_export(folder).facts == {}
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(ExportError, match=r"holds notes\.txt, which is not of an export; choose another name"):
+    with pytest.raises(ExportError, match=r"holds notes\.txt, which does not belong to an export; choose another name"):
         export(model, folder, {}, overwrite=True)
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(ExportError, match="loop: is a link to itself; choose another name"):

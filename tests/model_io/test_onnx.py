@@ -18,7 +18,7 @@ from jahp_pl.codec.entropy.networks import to_raw
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.export import export
 from jahp_pl.model_io.export_config import ExportError
-from jahp_pl.model_io.onnx import FACTS, HyperDecoder, build_graphs, to_onnx, write_graphs
+from jahp_pl.model_io.onnx import DESCRIPTION_FILE, HyperDecoder, build_graphs, to_onnx, write_graphs
 from tests.support.codec_models import GOLDEN, JOINT, Variant, codec_of, kodak_crop
 from tests.support.commands import run
 
@@ -56,9 +56,9 @@ def runtime(folder):
 
 def test_the_folder_names_its_model(folder, capsys):
     codec = codec_of(JOINT)
-    assert json.loads((folder / FACTS).read_text())["fingerprint"] == codec.fingerprint.hex()
+    assert json.loads((folder / DESCRIPTION_FILE).read_text())["fingerprint"] == codec.fingerprint.hex()
     expected = {f"{name}{suffix}" for name in NAMES["joint"] for suffix in (".onnx", ".pt2")}
-    assert {path.name for path in folder.iterdir()} == {FACTS, *expected}
+    assert {path.name for path in folder.iterdir()} == {DESCRIPTION_FILE, *expected}
     properties = {entry.key: entry.value for entry in onnx.load(folder / "decoder.onnx").metadata_props}
     assert properties["jahp_pl.fingerprint"] == codec.fingerprint.hex()
     assert run("graphs", folder, "--out", folder) == 2

@@ -1,4 +1,4 @@
-"""Bundled models: selected by quality to compress, by fingerprint to decompress, by name anywhere."""
+"""BundledModel models: selected by quality to compress, by fingerprint to decompress, by name anywhere."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def three(weights, monkeypatch):
-    monkeypatch.setattr(pretrained, "FOLDER", weights)
+    monkeypatch.setattr(pretrained, "BUNDLED_FOLDER", weights)
     monkeypatch.setattr(pillow, "MODELS", pillow.Models())
     monkeypatch.delenv(pillow.MODEL_VARIABLE, raising=False)
 
 
 @pytest.fixture
 def none(tmp_path, monkeypatch):
-    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "empty")
+    monkeypatch.setattr(pretrained, "BUNDLED_FOLDER", tmp_path / "empty")
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def photo(tmp_path):
 
 
 def fingerprint_of(name: str) -> bytes:
-    return load_export(pretrained.locate(name)).fingerprint
+    return load_export(pretrained.locate_model(name)).fingerprint
 
 
 def made_by(path: Path) -> str:
@@ -72,7 +72,7 @@ def made_by(path: Path) -> str:
 
 
 def test_single_rate_models_are_in_the_order_of_their_lambda():
-    assert [model.name for model in pretrained.bundled()] == NAMES
+    assert [model.name for model in pretrained.bundled_models()] == NAMES
     assert pretrained.default_model().name == "mid-1"
 
 
@@ -81,8 +81,8 @@ def test_a_variable_rate_model_comes_first_and_a_metric_picks_among_them(weights
     for name, distortion in (("a-similar", "ms_ssim"), ("z-near", "mse")):
         loss = {"lmbda": 0.001, "lmbda_max": 0.1, "distortion": distortion}
         export(variable_model(), tmp_path / "weights" / name, {"loss": loss})
-    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "weights")
-    assert [model.name for model in pretrained.bundled()] == ["z-near", "a-similar", *NAMES]
+    monkeypatch.setattr(pretrained, "BUNDLED_FOLDER", tmp_path / "weights")
+    assert [model.name for model in pretrained.bundled_models()] == ["z-near", "a-similar", *NAMES]
     assert pretrained.default_model().name == "z-near"
     assert pretrained.default_model("ms-ssim").name == "a-similar"
     assert jahp_pl.load_codec(metric="psnr").num_levels == 4
@@ -166,7 +166,7 @@ def test_info_without_arguments_lists_the_bundled_models_with_their_figures(weig
     assert "not measured" in lines[1]
     results = {"images": "Kodak", "count": 24, "bpp": 0.25, "psnr": 30.5, "ms_ssim": 0.95, "ms_ssim_db": 13.0}
     export(unlike(0), tmp_path / "weights" / "one", {}, results=results)
-    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "weights")
+    monkeypatch.setattr(pretrained, "BUNDLED_FOLDER", tmp_path / "weights")
     assert run("info") == 0
     out = capsys.readouterr().out
     assert "0.2500 30.50 dB   0.9500" in out
@@ -230,7 +230,7 @@ def test_without_bundled_models_each_use_says_that_one_must_be_given(photo, caps
 def test_a_damaged_bundled_model_is_named(tmp_path, monkeypatch, capsys):
     export(unlike(0), tmp_path / "weights" / "one", {})
     (tmp_path / "weights" / "one" / CONFIG).write_text("{}")
-    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "weights")
+    monkeypatch.setattr(pretrained, "BUNDLED_FOLDER", tmp_path / "weights")
     assert run("info") == 2
     assert "one/config.json: does not belong to a jahp_pl export" in capsys.readouterr().err
 

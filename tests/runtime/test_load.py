@@ -15,14 +15,14 @@ from jahp_pl.config import BUILT_IN, PARTS
 from jahp_pl.model_io.export import export
 from jahp_pl.model_io.export_config import CONFIG, WEIGHTS, ExportError
 from jahp_pl.runtime.load import load_runtime
-from jahp_pl.runtime.weights import read_weights
+from jahp_pl.runtime.weights import read_export
 from tests.support.codec_models import JOINT, codec_of
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 def test_stored_weights_are_those_of_torch(dtype: str, tmp_path: Path) -> None:
     codec = export(codec_of(JOINT).model, tmp_path / "m", {}, dtype=dtype)  # type: ignore[arg-type]
-    state = read_weights(tmp_path / "m").state
+    state = read_export(tmp_path / "m").state
     for name, tensor in codec.model.state_dict().items():
         expected = tensor.numpy()
         if name == "g_cm.weight":

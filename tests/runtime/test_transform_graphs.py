@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from jahp_pl.runtime import transform_graphs
-from jahp_pl.runtime.weights import read_weights
+from jahp_pl.runtime.weights import read_export
 from tests.support.codec_models import JOINT, Variant
 from tests.support.runtime_codecs import VARIABLE, pair
 
@@ -16,7 +16,7 @@ from tests.support.runtime_codecs import VARIABLE, pair
 @pytest.mark.parametrize("variant", [JOINT, Variant("scale_hyperprior"), VARIABLE], ids=str)
 def test_graphs_are_what_the_onnx_package_reads(variant: Variant | str, folder: Path) -> None:
     pair(variant, folder)
-    state = read_weights(folder / str(variant)).state
+    state = read_export(folder / str(variant)).state
     for graph in (
         transform_graphs.analysis(state),
         transform_graphs.synthesis(state),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jahp_pl.config import ModelConfig
-from jahp_pl.model_io.checkpoint import shapes_of
+from jahp_pl.model_io.checkpoint import meta_state_dict
 from jahp_pl.runtime.weight_shapes import weight_shapes
 
 ARCHITECTURES = [
@@ -20,5 +20,5 @@ ARCHITECTURES = [
 
 @pytest.mark.parametrize("config", ARCHITECTURES, ids=lambda config: f"{config.entropy_model}-{config.num_components}")
 def test_every_weight_has_the_shape_it_has_in_torch(config: ModelConfig) -> None:
-    expected = {name: tuple(tensor.shape) for name, tensor in shapes_of(config).items()}
+    expected = {name: tuple(tensor.shape) for name, tensor in meta_state_dict(config).items()}
     assert {name: shape for name, (shape,) in weight_shapes(config).items()} == expected
