@@ -1,6 +1,6 @@
-"""Reads JSON from untrusted sources, and checks the shape of its content at once.
+"""Reads JSON from untrusted sources, and checks its shape: the types of all values that a program uses.
 
-Code that uses the content can then rely on this shape.
+Code that gets the values can then rely on their types.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def parse(data: str | bytes, convert: Callable[[dict[str, Any]], dict[str, Any]]
         raise ValueError("nested too deeply") from None
 
 
-def first_misfit(value: object, shape: object, path: str = "") -> str | None:
-    """Return the path of the first part of JSON content that does not have the expected shape; None if all of it has.
+def first_mismatch(value: object, shape: object, path: str = "") -> str | None:
+    """Return the path of the first value in JSON content that does not have the expected shape; None if there is none.
 
     Args:
         value: mappings, lists, text, numbers, truth values and None, in any nesting.
@@ -80,22 +80,22 @@ def first_misfit(value: object, shape: object, path: str = "") -> str | None:
     if shape is None:
         return None
     if isinstance(shape, Nullable):
-        return None if value is None else first_misfit(value, shape.shape, path)
+        return None if value is None else first_mismatch(value, shape.shape, path)
     if isinstance(shape, list):
         inner = value if isinstance(value, list) else []
-        found = (first_misfit(one, shape[0], f"{path}[{number}]") for number, one in enumerate(inner))
+        found = (first_mismatch(one, shape[0], f"{path}[{number}]") for number, one in enumerate(inner))
         return (path or WHOLE) if not isinstance(value, list) else next((one for one in found if one is not None), None)
     if isinstance(shape, Mapping):
-        return _misfit_in(value, shape, path) if isinstance(value, dict) else path or WHOLE
+        return _mismatch_in(value, shape, path) if isinstance(value, dict) else path or WHOLE
     return None if _is_plain(value, shape) else path or WHOLE
 
 
-def _misfit_in(value: dict[str, Any], shape: Mapping[str, object], path: str) -> str | None:
+def _mismatch_in(value: dict[str, Any], shape: Mapping[str, object], path: str) -> str | None:
     for key, inner in shape.items():
         name = key.removesuffix("?")
         place = f"{path}.{name}" if path else name
         if name in value:
-            if (found := first_misfit(value[name], inner, place)) is not None:
+            if (found := first_mismatch(value[name], inner, place)) is not None:
                 return found
         elif name == key:
             return place

@@ -1,4 +1,4 @@
-"""Locks that give one process exclusive use of a folder or file; they end with the process at the latest."""
+"""Locks that give one process exclusive use of a folder or file, at most until the process ends."""
 
 from __future__ import annotations
 
@@ -50,29 +50,29 @@ def try_lock(file: int, *, wait: bool = False) -> bool:
 
 
 @contextmanager
-def hold_lock(lock: Path, complaint: str | None = None, protected: Path | None = None) -> Iterator[int]:
+def hold_lock(lock: Path, error_if_held: str | None = None, path_in_errors: Path | None = None) -> Iterator[int]:
     """Hold the lock of a file during the block, see `try_lock`. The file stays.
 
     Args:
         lock: lock file; created with its folder if missing.
-        complaint: error message if another process holds it; None waits for that process instead.
-        protected: path to name if the lock file cannot be created: the output that the user asked for; None for `lock`.
+        error_if_held: message of the error if another process holds the lock; None waits for that process instead.
+        path_in_errors: path to name in errors about the lock file: the output that it protects; None for `lock`.
 
     Yields:
         Descriptor of the lock file. A started process that inherits it also holds the lock, until both have ended. A
         forked process, such as a data loading worker, closes it, so as not to keep the lock of a killed parent.
 
     Raises:
-        WriteError: if another process holds the lock and `complaint` is given, or the file cannot be created.
+        WriteError: if another process holds the lock and `error_if_held` is given, or the lock file cannot be created.
     """
-    protected = protected or lock
-    with write_errors(protected):
+    path_in_errors = path_in_errors or lock
+    with write_errors(path_in_errors):
         lock.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
     with _closed_after(file):
-        with write_errors(protected):
-            if not try_lock(file, wait=complaint is None):
-                raise WriteError(complaint)
+        with write_errors(path_in_errors):
+            if not try_lock(file, wait=error_if_held is None):
+                raise WriteError(error_if_held)
         yield file
 
 
@@ -89,7 +89,7 @@ def _closed_after(file: int) -> Iterator[None]:
 
 @contextmanager
 def training_in(run_dir: Path) -> Iterator[None]:
-    """Let only this process train in a run folder during the block; a folder that is still empty then is removed.
+    """Let only this process train in a run folder during the block; if the folder is empty afterwards, remove it.
 
     A sweep passes its lock on to the training that it starts.
 
@@ -101,9 +101,9 @@ def training_in(run_dir: Path) -> Iterator[None]:
         _open_locks.add(int(inherited))
         yield
         return
-    complaint = f"{run_dir}: another process is training there; wait for it, end it, or choose another name=..."
+    error_if_held = f"{run_dir}: another process is training there; wait for it, end it, or choose another name=..."
     new = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]
-    with _removable_lock(lock, complaint, run_dir):
+    with _removable_lock(lock, error_if_held, run_dir):
         try:
             yield
         finally:
@@ -149,8 +149,8 @@ def exclusive(path: Path) -> Iterator[None]:
         WriteError: if another process is writing `path`, or the lock file cannot be created.
     """
     lock = path.with_name(f".{path.name}.lock")
-    complaint = f"{path}: another process is writing it; wait for it, or choose another place"
-    with _removable_lock(lock, complaint, path):
+    error_if_held = f"{path}: another process is writing it; wait for it, or choose another place"
+    with _removable_lock(lock, error_if_held, path):
         try:
             yield
         finally:
@@ -158,11 +158,11 @@ def exclusive(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _removable_lock(lock: Path, complaint: str, protected: Path) -> Iterator[None]:
+def _removable_lock(lock: Path, error_if_held: str, path_in_errors: Path) -> Iterator[None]:
     """Hold the lock of a file that its holders may remove; arguments and errors as for `hold_lock`."""
     is_done = False
     while not is_done:
-        with hold_lock(lock, complaint, protected) as file:
+        with hold_lock(lock, error_if_held, path_in_errors) as file:
             # The previous holder may have removed the file that this process waited for; others would create a new one.
             if is_done := _holds(file, lock):
                 yield

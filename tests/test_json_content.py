@@ -1,4 +1,4 @@
-"""JSON from other programs is parsed or refused with one error, and the first misfit in its content is found."""
+"""JSON from other programs is parsed or refused with one error, and the first mismatch in its content is found."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import os
 
 import pytest
 
-from jahp_pl.json_content import MAX_FILE_BYTES, Nullable, first_misfit, parse, read
+from jahp_pl.json_content import MAX_FILE_BYTES, Nullable, first_mismatch, parse, read
 
 SHAPE = {"name": str, "mean": {"bpp": float, "psnr?": Nullable(float)}, "counts?": [int], "rest?": None}
 GOOD = {"name": "a", "mean": {"bpp": 1, "psnr": None, "more": {}}, "counts": [1, 2], "rest": [{}]}
 
 
 def test_content_of_the_expected_shape_fits():
-    assert first_misfit(GOOD, SHAPE) is None
-    assert first_misfit({"name": "a", "mean": {"bpp": float("nan")}}, SHAPE) is None
+    assert first_mismatch(GOOD, SHAPE) is None
+    assert first_mismatch({"name": "a", "mean": {"bpp": float("nan")}}, SHAPE) is None
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_content_of_the_expected_shape_fits():
     ],
 )
 def test_the_first_part_of_another_shape_is_named(content, place):
-    assert first_misfit(content, SHAPE) == place
+    assert first_mismatch(content, SHAPE) == place
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[" * 200_000, b'{"a":' * 100_000, b"\xff\xfe\x00", b"1" * 10_000])

@@ -172,7 +172,7 @@ class ShardCache:
             part.unlink(missing_ok=True)
 
     def _lock(self, name: str) -> AbstractContextManager[int]:
-        return hold_lock(self._folder / f"{name}.lock", protected=self._folder)
+        return hold_lock(self._folder / f"{name}.lock", path_in_errors=self._folder)
 
     def _create(self, path: Path) -> BinaryIO:
         with write_errors(self._folder):

@@ -12,7 +12,7 @@ from jahp_pl.evaluation.image_set import ImageIdentity, may_be_same_image
 from jahp_pl.text import count_of
 
 _POINT = {"quality": int, "mean": {"file_bpp": float, "file_psnr": float}, "images": [{"name": str}]}
-"""Shape of a measured point, see `json_content.first_misfit`."""
+"""Shape of a measured point, see `json_content.first_mismatch`."""
 
 
 def read_curve_file(path: Path) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def _is_curve(curve: object) -> bool:
     points = curve.get("points")
     if not isinstance(points, list) or _is_published(curve):
         return isinstance(points, list)
-    return isinstance(curve.get("provenance"), dict) and json_content.first_misfit(points, [_POINT]) is None
+    return isinstance(curve.get("provenance"), dict) and json_content.first_mismatch(points, [_POINT]) is None
 
 
 def _is_published(curve: dict[str, Any]) -> bool:

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from jahp_pl.config import ConfigError, ModelConfig, model_from_dict
 from jahp_pl.config.parts import UnknownPartError
 from jahp_pl.errors import JahpError, first_line, is_memory_shortage
-from jahp_pl.json_content import FINITE, first_misfit, is_json
+from jahp_pl.json_content import FINITE, first_mismatch, is_json
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.checkpoint_files import LAST, checkpoint_in
 from jahp_pl.model_io.export_config import FACTS_SHAPE
@@ -41,14 +41,14 @@ _CHECKPOINT_SHAPE = {
     "global_step?": int,
     "training?": {"seconds": FINITE, "skipped_steps": int, "validation_due?": bool},
 }
-"""Shape of a checkpoint, see `json_content.first_misfit`."""
+"""Shape of a checkpoint, see `json_content.first_mismatch`."""
 _RESUMABLE_SHAPE = {
     HYPER_PARAMETERS: {"model": {}, "loss": {}, "data": {}, "trainer": {}, "optim": {"ema_decay": FINITE}},
     "global_step": int,
     "training": {},
     "callbacks": {},
 }
-"""Shape of a checkpoint from which a run can be resumed, see `json_content.first_misfit`."""
+"""Shape of a checkpoint from which a run can be resumed, see `json_content.first_mismatch`."""
 _DAMAGE_ERRORS = (
     RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError,
     AssertionError, zipfile.BadZipFile, zlib.error, struct.error,
@@ -111,8 +111,8 @@ def read_newest(folder: Path) -> NewestCheckpoint | None:
             continue
         try:
             content = read_checkpoint(path)
-            if misfit := first_misfit(content, _RESUMABLE_SHAPE):
-                raise CheckpointError(f"{path}: lacks {misfit}, so the run cannot be resumed; choose another name=...")
+            if missing := first_mismatch(content, _RESUMABLE_SHAPE):
+                raise CheckpointError(f"{path}: lacks {missing}, so the run cannot be resumed; choose another name=...")
             return NewestCheckpoint(path, content, damage)
         except DamagedCheckpointError as error:
             damage = damage or error
@@ -155,10 +155,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise DamagedCheckpointError(f"{path}: damaged ({reason}); use another one") from None
     if not isinstance(content, dict) or CHECKPOINT_FORMAT_KEY not in content:
         raise CheckpointError(f"{path}: not a checkpoint of jahp_pl; give a .ckpt file that `jahp train` wrote")
-    misfit = first_misfit(content, _CHECKPOINT_SHAPE)
-    if misfit or not is_json(content[HYPER_PARAMETERS]):
-        misfit = misfit or HYPER_PARAMETERS
-        raise CheckpointError(f"{path}: does not have the layout of a jahp_pl checkpoint ({misfit}); use another one")
+    mismatch = first_mismatch(content, _CHECKPOINT_SHAPE)
+    if mismatch or not is_json(content[HYPER_PARAMETERS]):
+        mismatch = mismatch or HYPER_PARAMETERS
+        raise CheckpointError(f"{path}: does not have the layout of a jahp_pl checkpoint ({mismatch}); use another one")
     if content[CHECKPOINT_FORMAT_KEY] > CHECKPOINT_FORMAT:
         raise CheckpointError(
             f"{path}: format {content[CHECKPOINT_FORMAT_KEY]} is newer than this jahp_pl reads; upgrade jahp_pl"

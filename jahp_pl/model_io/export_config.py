@@ -30,7 +30,7 @@ METRICS: tuple[Metric, ...] = ("psnr", "ms-ssim")
 
 _MEANS_SHAPE = {"bpp": float, "psnr": float, "ms_ssim": Nullable(float), "ms_ssim_db?": Nullable(float)}
 RESULTS_SHAPE = _MEANS_SHAPE | {"images": str, "count": int, "points?": [_MEANS_SHAPE | {"quality": float}]}
-"""Shape of the results in config.json, see `json_content.first_misfit`."""
+"""Shape of the results in config.json, see `json_content.first_mismatch`."""
 FACTS_SHAPE = {
     "step?": Nullable(int),
     "seconds?": Nullable(FINITE),
@@ -227,8 +227,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ExportError(f"{path}: does not belong to a jahp_pl export; give a folder that `jahp export` made")
     if version > EXPORT_FORMAT:
         raise ExportError(f"{path}: format {version} is newer than this jahp_pl reads; upgrade jahp_pl")
-    if misfit := json_content.first_misfit(config, _CONFIG_SHAPE):
-        raise ExportError(f"{path}: is damaged: {misfit} is missing or has the wrong type; export the model again")
+    if mismatch := json_content.first_mismatch(config, _CONFIG_SHAPE):
+        raise ExportError(f"{path}: is damaged: {mismatch} is missing or has the wrong type; export the model again")
     result: dict[str, Any] = config
     return result
 

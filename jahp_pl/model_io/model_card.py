@@ -182,8 +182,8 @@ def read_evaluation_results(path: Path, fingerprint: bytes) -> dict[str, Any]:
         }
         if "curves" in content and "target" in points[0]:
             results["points"] = [{"quality": p["target"]["quality"]} | _figures(p["mean"]) for p in points]
-        if misfit := json_content.first_misfit(results, RESULTS_SHAPE):
-            raise ValueError(misfit)
+        if mismatch := json_content.first_mismatch(results, RESULTS_SHAPE):
+            raise ValueError(mismatch)
     except OSError as error:
         raise ExportError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
     except (ValueError, LookupError, TypeError, AttributeError):

@@ -14,7 +14,7 @@ from jahp_pl.config import with_current_names
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.image_set import may_be_same_image
 from jahp_pl.images.kodak import KODAK_NAMES
-from jahp_pl.json_content import FINITE, Nullable, first_misfit
+from jahp_pl.json_content import FINITE, Nullable, first_mismatch
 from jahp_pl.measurement.rates import RateSplit
 from jahp_pl.quality import decibels
 from jahp_pl.report.curves import Curve, CurveKind, CurvePoint, QualityRow
@@ -50,7 +50,7 @@ _POINT = {
 _EVALUATION = _POINT | {"images": None, "provenance": None}
 _CURVE = {"name": str, "title": str, "kind": str, "points": [_POINT], "settings?": str, "source?": str}
 _MEASURED_MODEL = {"points": [{"provenance": {"model": {"entropy_model": str}}}]}
-"""Expected content of result files, for `json_content.first_misfit`; entries that nothing reads are left out."""
+"""Expected content of result files, for `json_content.first_mismatch`; entries that nothing reads are left out."""
 _MIN_BPP, _MAX_BPP, _MAX_DECIBELS = 1e-9, 1e9, 1000.0
 """Limits of rates and qualities, far beyond any file, because tables and plots of absurd ones would take hours."""
 
@@ -140,8 +140,8 @@ def _read(path: Path) -> dict[str, Any]:
     is_evaluation = isinstance(content, dict) and {"mean", "images", "provenance"} <= set(content)
     if not is_evaluation and not (isinstance(content, dict) and isinstance(content.get("curves"), list)):
         raise EvaluationError(f"{path}: was written neither by `jahp evaluate` nor by `jahp classical`; leave it out")
-    if misfit := first_misfit(content, {"curves": [_CURVE]} if "curves" in content else _EVALUATION):
-        raise EvaluationError(f"{path}: is damaged, {misfit} is missing or has the wrong type; make it again")
+    if mismatch := first_mismatch(content, {"curves": [_CURVE]} if "curves" in content else _EVALUATION):
+        raise EvaluationError(f"{path}: is damaged, {mismatch} is missing or has the wrong type; make it again")
     result: dict[str, Any] = content
     return result
 
@@ -152,8 +152,8 @@ def _curve(entry: Mapping[str, Any], path: Path) -> Curve:
     title, kind, key = str(entry["title"]), entry["kind"], entry["name"]
     if kind not in get_args(CurveKind):
         raise ValueError(f"kind {kind!r} of {title}")
-    if kind == "model" and (misfit := first_misfit(entry, _MEASURED_MODEL)):
-        raise ValueError(f"{title} lacks {misfit}")
+    if kind == "model" and (mismatch := first_mismatch(entry, _MEASURED_MODEL)):
+        raise ValueError(f"{title} lacks {mismatch}")
     if not points:
         raise ValueError(f"{title} has no points")
     covered = {frozenset(point.images) for point in points}

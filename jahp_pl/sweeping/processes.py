@@ -46,8 +46,8 @@ def start_training(point: SweepPoint, environment: Mapping[str, str]) -> Running
     folder = point.config.run_dir
     command = [sys.executable, "-m", "jahp_pl", "train", *point.arguments]
     # The process inherits the lock and thus holds it while training continues, even if this process dies.
-    complaint = f"{folder}: another process is training there; wait for it, or end it"
-    lock_held = hold_lock(folder / RUN_LOCK, complaint, folder)
+    error_if_held = f"{folder}: another process is training there; wait for it, or end it"
+    lock_held = hold_lock(folder / RUN_LOCK, error_if_held, folder)
     with lock_held as lock, write_errors(folder), (folder / LOG).open("ab") as log:
         begin = log.tell()
         process = subprocess.Popen(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from jahp_pl import json_content
 from jahp_pl.files import write_atomically, write_json
-from jahp_pl.json_content import FINITE, first_misfit
+from jahp_pl.json_content import FINITE, first_mismatch
 from jahp_pl.sweeping import SweepError
 from jahp_pl.sweeping.entries import SweepEntry, best_entry
 from jahp_pl.sweeping.file import SweepFile
@@ -21,7 +21,7 @@ _HEAD = ("name", "state")
 """Names of the first columns of the CSV file."""
 _POINT = {"name": str, "values": {}, "steps": int, "seconds": FINITE, "metrics": {}}
 _STORED = {"sweep": str, "points": [_POINT]}
-"""Expected content of the JSON file, for `json_content.first_misfit`; what nothing reads is left out."""
+"""Expected content of the JSON file, for `json_content.first_mismatch`; what nothing reads is left out."""
 
 
 def write_sweep_results(path: Path, file: SweepFile, entries: Sequence[SweepEntry]) -> None:
@@ -68,10 +68,10 @@ def read_sweep_results(path: Path) -> list[StoredPoint]:
         content = json_content.read(path)
     except (OSError, ValueError):
         raise _foreign(path) from None
-    if first_misfit(content, _STORED) is not None:
+    if first_mismatch(content, _STORED) is not None:
         raise _foreign(path)
     rows = [StoredPoint(*(point[field] for field in StoredPoint._fields)) for point in content["points"]]
-    if first_misfit([value for row in rows for value in row.metrics.values()], [FINITE]) is not None:
+    if first_mismatch([value for row in rows for value in row.metrics.values()], [FINITE]) is not None:
         raise _foreign(path)
     return rows
 

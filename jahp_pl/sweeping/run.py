@@ -165,11 +165,11 @@ def run_sweep(sweep: Sweep, workers: int, watcher: Watcher) -> None:
         KeyboardInterrupt: if the sweep was interrupted or terminated.
     """
     folder, name = sweep.results.parent, sweep.results.stem
-    complaint = (
+    error_if_held = (
         f"{folder}: another sweep of {name} is running here; wait for it, use --workers N there, or choose another "
         "output_dir=..."
     )
-    with hold_lock(folder / f".{name}.lock", complaint, folder):
+    with hold_lock(folder / f".{name}.lock", error_if_held, folder):
         sweep.restore()
         sweep.read_run_states()
         sweep.write_results()
