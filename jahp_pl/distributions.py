@@ -43,8 +43,8 @@ class Density(NamedTuple):
     """Smallest sigma. At this scale a unit bin around the mean holds all but 5.5e-6 of the mass in every family. With
     the Gaussian's 0.11, a Laplace density would leave at least 1 % outside, a floor of 0.015 bits per latent."""
     reach: float
-    """Half-width in scales of the codec's coding window: about 2^-16 of the mass lies beyond, where an escape costs no
-    more."""
+    """Half-width in scales of the codec's coding window: about 2^-16 of the mass lies beyond, where escapes cost no
+    more than entries of the window would."""
     extent: float
     """Half-width in scales of the codec's table of F: less than 2^-25 of the mass lies beyond."""
 

@@ -1,7 +1,7 @@
 """The two probability models: factorized p(z_hat), and p(y_hat | hyperprior, context) with its entropy parameters.
 
-Rates are in bits. Each model accepts three kinds of latents: noisy ones in training (the rate is then an upper bound
-of the cross-entropy), rounded ones in evaluation, and any integers that a codec asks about.
+Rates are in bits. Both models accept noisy latents in training (the rate is then an upper bound of the cross-entropy),
+rounded latents in evaluation, and any integers from a codec.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ _TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
 
 
 class JahpError(Exception):
-    """An error that the caller can act on: its message is one line that says what was found and what to do.
+    """An error that the caller can act on; its message is one line that says what was found and what to do.
 
     Every subclass also derives from the built-in type that fits (`ValueError`, `OSError`, ...). Any other exception
     from the package is a bug, or an `OSError` from reading an input file.
@@ -106,7 +106,7 @@ def describe_error(error: Exception, name: str = "") -> str:
 
 
 @contextmanager
-def named_in_errors(path: Path) -> Iterator[None]:
+def add_path_to_errors(path: Path) -> Iterator[None]:
     """Add a path to OSErrors in the block that carry none, such as those of reading an open file."""
     try:
         yield
@@ -148,7 +148,7 @@ def write_errors(path: Path) -> Iterator[None]:
 
 
 def _remedy(error: OSError) -> str:
-    """Suggest what to do about a failed write, apart from choosing another place."""
+    """Suggest what to do about a failed write, other than choosing another place."""
     if error.errno in _FULL:
         return "Free some space"
     if error.errno in _FORBIDDEN:

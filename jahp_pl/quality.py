@@ -122,6 +122,6 @@ def compare_arrays(original: npt.NDArray[np.uint8], decoded: npt.NDArray[np.uint
     )
 
 
-def decibels(similarity: float) -> float:
+def ms_ssim_to_decibels(similarity: float) -> float:
     """Convert MS-SSIM in [0, 1] to decibels, -10 log10(1 - s); infinite at 1, NaN for NaN."""
     return math.inf if similarity >= 1 else -10 * math.log10(1 - similarity)

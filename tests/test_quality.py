@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from jahp_pl.quality import MS_SSIM_MIN_SIDE, decibels, ms_ssim_8bit, psnr, to_uint8
+from jahp_pl.quality import MS_SSIM_MIN_SIDE, ms_ssim_8bit, ms_ssim_to_decibels, psnr, to_uint8
 
 
 def test_psnr_of_a_constant_error_of_one_level_is_48_13_db():
@@ -46,6 +46,6 @@ def test_ms_ssim_needs_sides_long_enough_for_five_scales(side, exists):
 
 
 def test_decibels_are_ten_per_power_of_ten_and_infinite_at_one():
-    assert decibels(0.99) == pytest.approx(20.0)
-    assert math.isinf(decibels(1.0))
-    assert math.isnan(decibels(math.nan)), "of nothing"
+    assert ms_ssim_to_decibels(0.99) == pytest.approx(20.0)
+    assert math.isinf(ms_ssim_to_decibels(1.0))
+    assert math.isnan(ms_ssim_to_decibels(math.nan)), "of nothing"

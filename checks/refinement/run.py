@@ -29,7 +29,7 @@ from jahp_pl.files import write_json
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.measurement.provenance import provenance
 from jahp_pl.model_io.load import load_codec
-from jahp_pl.quality import decibels, ms_ssim_8bit, psnr
+from jahp_pl.quality import ms_ssim_8bit, ms_ssim_to_decibels, psnr
 from jahp_pl.report.bd_rate import bd_rate
 
 SLOW_BETAS = (0.9, 0.99)
@@ -87,7 +87,7 @@ def measure_search(codec: Codec, target: Target, images: list[torch.Tensor], sea
         seconds *= KODAK_PIXELS / (image.shape[1] * image.shape[2])
         rows.append((bpp, float(psnr(image[None], shown[None])), float(similarity), seconds))
     bpp, quality, similarity, seconds = np.mean(rows, axis=0).tolist()
-    return Point(bpp, quality, decibels(similarity), seconds)
+    return Point(bpp, quality, ms_ssim_to_decibels(similarity), seconds)
 
 
 def bd_rates(plain: list[Point], found: list[Point]) -> tuple[float, float]:

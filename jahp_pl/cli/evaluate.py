@@ -112,7 +112,7 @@ def _measure(
         Evaluations by model name; one per target.
     """
     from jahp_pl.evaluation.evaluate import ImageResult, evaluate_codec
-    from jahp_pl.evaluation.image_set import name_in_errors
+    from jahp_pl.evaluation.image_set import add_name_to_errors
 
     evaluations: dict[str, list[Evaluation]] = {name: [] for name in codecs}
     total = sum(len(images) for of_model in tasks.values() for images in of_model)
@@ -124,7 +124,7 @@ def _measure(
 
         for name, codec in codecs.items():
             for target, of_target in zip(targets, tasks[name], strict=True):
-                with name_in_errors(name) if len(codecs) > 1 else nullcontext():
+                with add_name_to_errors(name) if len(codecs) > 1 else nullcontext():
                     found = evaluate_codec(codec, of_target, arguments.compare, progress, target, arguments.effort)
                 found.provenance.update(facts[name])
                 evaluations[name].append(found)

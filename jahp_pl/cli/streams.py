@@ -10,7 +10,7 @@ from typing import BinaryIO
 from jahp_pl.cli import output
 from jahp_pl.cli.errors import CommandError
 from jahp_pl.cli.job_plan import STREAM
-from jahp_pl.errors import named_in_errors
+from jahp_pl.errors import add_path_to_errors
 
 MAX_INPUT_BYTES = 2**32
 """Maximum size of an input, which is read into memory as a whole. No image within `images.io.MAX_IMAGE_PIXELS` is as
@@ -25,7 +25,7 @@ def read_source(source: Path) -> bytes:
         CommandError: if it has more than `MAX_INPUT_BYTES`.
     """
     name = output.name_of(source)
-    with named_in_errors(Path(name)):
+    with add_path_to_errors(Path(name)):
         if source == STREAM:
             return _read_stream(sys.stdin.buffer, name)
         if source.stat().st_size > MAX_INPUT_BYTES:

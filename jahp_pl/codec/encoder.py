@@ -39,7 +39,7 @@ class AnalyzedImage(Protocol):
 ESTIMATE_BIAS = 1.17
 """Average factor by which `ImageEncoder.estimate_bytes` would otherwise be too high."""
 
-Write = Callable[[Writer, IntArray, "IntArray | None"], None]
+WriteLatents = Callable[[Writer, IntArray, "IntArray | None"], None]
 """Appends y_hat (M, h, w), and z_hat (N, ceil(h / 4), ceil(w / 4)) unless it is None, to a payload."""
 
 
@@ -58,7 +58,7 @@ class ImageEncoder:
     def __init__(
         self,
         analyzed: AnalyzedImage,
-        write: Write,
+        write: WriteLatents,
         fingerprint: bytes,
         icc: bytes,
         is_refined: bool = False,

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 from jahp_pl.evaluation.classical import CODECS, ClassicalCodec, encode
 from jahp_pl.evaluation.curve_files import are_of_images, check_stored_images, read_curve_file
-from jahp_pl.evaluation.image_set import ImageIdentity, Original, identify, name_in_errors, pixels_hash
+from jahp_pl.evaluation.image_set import ImageIdentity, Original, add_name_to_errors, identify, pixels_hash
 from jahp_pl.files import write_json
 from jahp_pl.images.io import RGB, decode_rgb
 from jahp_pl.locks import exclusive
 from jahp_pl.measurement.roundtrip import mean_of, mean_of_known
-from jahp_pl.quality import compare_arrays, decibels
+from jahp_pl.quality import compare_arrays, ms_ssim_to_decibels
 
 
 class ClassicalRow(NamedTuple):
@@ -194,7 +194,7 @@ def _merged(stored: dict[str, Any], measured: Sequence[_PartialCurve]) -> dict[s
 
 def _code(codec: ClassicalCodec, image: RGB, name: str, quality: int) -> ClassicalRow:
     """Code one image, decode it, and measure size, quality and time."""
-    with name_in_errors(name):
+    with add_name_to_errors(name):
         start = time.perf_counter()
         file = encode(codec, image, quality)
         coded = time.perf_counter()
@@ -236,4 +236,4 @@ def _row_to_json(row: ClassicalRow) -> dict[str, Any]:
     """Convert a row to plain values, and add MS-SSIM in decibels."""
     similarity = row.file_ms_ssim
     rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in row._asdict().items() if v != ""}
-    return rounded | ({} if similarity is None else {"file_ms_ssim_db": round(decibels(similarity), 4)})
+    return rounded | ({} if similarity is None else {"file_ms_ssim_db": round(ms_ssim_to_decibels(similarity), 4)})

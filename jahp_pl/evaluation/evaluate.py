@@ -14,7 +14,7 @@ from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.targets import Target
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.classical import CODECS, encode_at_least
-from jahp_pl.evaluation.image_set import Original, identify, name_in_errors
+from jahp_pl.evaluation.image_set import Original, add_name_to_errors, identify
 from jahp_pl.files import resolved
 from jahp_pl.images.io import RGB, decode_rgb
 from jahp_pl.measurement.provenance import provenance
@@ -118,7 +118,7 @@ def evaluate_codec(
         source, name = task.original
         rgb = decode_rgb(source)
         image = torch.from_numpy(rgb).permute(2, 0, 1)
-        with name_in_errors(name):
+        with add_name_to_errors(name):
             coded = code_image(codec, image, name, task.file, target, effort)
             other = None if compare is None else _code_classical(rgb, compare, coded.row.file_bytes)
         results.append(ImageResult(task, coded.row, rates_of(coded), identity.pixels, other))

@@ -119,7 +119,7 @@ def identify(originals: Iterable[Original], max_side: int | None = None) -> list
 
 
 @contextmanager
-def name_in_errors(name: str) -> Iterator[None]:
+def add_name_to_errors(name: str) -> Iterator[None]:
     """Add the name of the image to errors in the block.
 
     Raises:

@@ -16,7 +16,7 @@ from jahp_pl.evaluation.evaluate import Evaluation
 from jahp_pl.files import write_json
 from jahp_pl.measurement.rates import mean_rates
 from jahp_pl.measurement.roundtrip import CodingRow
-from jahp_pl.quality import decibels
+from jahp_pl.quality import ms_ssim_to_decibels
 
 
 def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
 
 def _row_to_json(row: CodingRow) -> dict[str, Any]:
     """Convert a row to plain values; add MS-SSIM in decibels, and leave out the level of a single-rate model."""
-    in_decibels = {} if row.file_ms_ssim is None else {"file_ms_ssim_db": decibels(row.file_ms_ssim)}
+    in_decibels = {} if row.file_ms_ssim is None else {"file_ms_ssim_db": ms_ssim_to_decibels(row.file_ms_ssim)}
     values = row._asdict() | in_decibels
     return values if row.level is not None else {name: value for name, value in values.items() if name != "level"}
 

@@ -81,7 +81,7 @@ def _heading(models: Sequence[DrawnModel]) -> str:
         figures.append(f"{name}{mean.file_bpp:.3f} bpp, {mean.file_psnr:.2f} dB")
     first = models[0].evaluation
     if first.classical_mean is not None:
-        where = f" beside {models[0].name}" if len(models) > 1 else ""
+        where = f" compared with {models[0].name}" if len(models) > 1 else ""
         figures.append(
             f"{first.classical_title}{where}: {first.classical_mean.bpp:.3f} bpp, {first.classical_mean.psnr:.2f} dB"
         )

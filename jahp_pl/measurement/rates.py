@@ -21,7 +21,7 @@ class RateSplit(NamedTuple):
     header: float
     """Bits of the file that are not payload."""
     coder: float
-    """The rest: what the range coder and exact instead of float parameters cost. May be negative."""
+    """The rest: the cost of the range coder, and of exact instead of float parameters; may be negative."""
 
 
 class Rates(NamedTuple):

@@ -192,7 +192,7 @@ class RunCounters(NamedTuple):
 
 
 @contextmanager
-def restoring(path: str | Path) -> Iterator[None]:
+def restore_errors(path: str | Path) -> Iterator[None]:
     """Convert errors in the block, which restores an object from the content of a checkpoint, to one line.
 
     Raises:

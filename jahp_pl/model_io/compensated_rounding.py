@@ -27,15 +27,13 @@ from jahp_pl.strides import STRIDE
 SIDE = 256
 """Height and width of the synthetic images, in pixels."""
 SAMPLES_PER_WEIGHT = 5
-"""Patches of inputs for each weight of an output."""
+"""Number of sampled input patches for each weight of an output."""
 DAMPING = 1e-3
 """Added to the diagonal of H, relative to its mean."""
 COLUMNS = 128
 """Weights of each output that are rounded before the others are moved, which saves passes over memory."""
-
-
 NETWORKS = ("g_a", "h_a", "g_ep")
-"""Networks whose layers are rounded like this. h_s and g_cm lose nothing by rounding to the nearest."""
+"""Networks whose kernels are rounded in this way. h_s and g_cm lose nothing by plain rounding."""
 
 
 @torch.no_grad()

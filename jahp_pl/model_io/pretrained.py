@@ -2,8 +2,8 @@
 
 The bundled models are exports below `weights/`, one folder each, named by the folder.
 
-The default follows from the exports themselves: variable-rate models come first, then single-rate models in the order
-of their lambda. If no model is bundled, only commands that do not name one fail.
+The default model is the first variable-rate one; if there is none, the middle one of the single-rate models in the
+order of their lambda. If no model is bundled, only commands that name no model fail.
 
 The Hub needs `pip install 'jahp_pl[hub]'`; downloads are validated like every export before they are used:
 

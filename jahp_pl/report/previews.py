@@ -16,9 +16,9 @@ from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.targets import Target
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.classical import CODECS, encode_nearest
-from jahp_pl.evaluation.image_set import name_in_errors
+from jahp_pl.evaluation.image_set import add_name_to_errors
 from jahp_pl.images.io import RGB, SUFFIXES, decode_rgb
-from jahp_pl.quality import compare_arrays, decibels
+from jahp_pl.quality import compare_arrays, ms_ssim_to_decibels
 from jahp_pl.report.curves import Curve, CurvePoint
 
 BUDGET = 4_000_000
@@ -143,7 +143,7 @@ def _compare(
     for number, curve in enumerate(curves):
         progress(f"{name} {curve.title}")
         if curve.kind == "classical" and curve.key in CODECS:
-            with name_in_errors(name):
+            with add_name_to_errors(name):
                 file = encode_nearest(CODECS[curve.key], original, max(1, round(target * pixels / 8)))
             items.append(_shown(number, 8 * len(file.data) / pixels, original, file.decode()))
         elif curve.kind == "model":
@@ -168,7 +168,9 @@ def _reconstruction(point: CurvePoint, name: str, original: RGB, codecs: Mapping
 
 def _shown(curve: int, bpp: float, original: RGB, decoded: RGB) -> Preview:
     quality = compare_arrays(original, decoded)
-    return Preview(curve, bpp, quality.psnr, None if quality.ms_ssim is None else decibels(quality.ms_ssim), decoded)
+    return Preview(
+        curve, bpp, quality.psnr, None if quality.ms_ssim is None else ms_ssim_to_decibels(quality.ms_ssim), decoded
+    )
 
 
 def _original(paths: Sequence[Path], name: str) -> RGB:

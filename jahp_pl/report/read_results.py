@@ -16,7 +16,7 @@ from jahp_pl.evaluation.image_set import may_be_same_image
 from jahp_pl.images.kodak import KODAK_NAMES
 from jahp_pl.json_content import FINITE, Nullable, first_mismatch
 from jahp_pl.measurement.rates import RateSplit
-from jahp_pl.quality import decibels
+from jahp_pl.quality import ms_ssim_to_decibels
 from jahp_pl.report.curves import Curve, CurveKind, CurvePoint, QualityRow
 from jahp_pl.report.model_curves import entropy_model_order, model_curve, sorted_by_rate, source_of, title_of
 from jahp_pl.text import count_of
@@ -202,7 +202,7 @@ def _measured(row: Mapping[str, Any], name: str) -> QualityRow:
     bpp, similarity, psnr = row["file_bpp"], row.get("file_ms_ssim"), row.get("file_psnr")
     if not _MIN_BPP <= bpp <= _MAX_BPP:
         raise ValueError(f"file_bpp of {name} is {bpp}")
-    in_decibels = None if similarity is None or math.isnan(similarity) else decibels(similarity)
+    in_decibels = None if similarity is None or math.isnan(similarity) else ms_ssim_to_decibels(similarity)
     psnr, in_decibels = (value if value is not None and math.isfinite(value) else None for value in (psnr, in_decibels))
     if too_large := next((v for v in (psnr, in_decibels) if v is not None and abs(v) > _MAX_DECIBELS), None):
         raise ValueError(f"the quality of {name} is {too_large:g} dB")

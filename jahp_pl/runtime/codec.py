@@ -27,7 +27,7 @@ from jahp_pl.config import ModelConfig
 from jahp_pl.density_layout import DensityLayout
 from jahp_pl.runtime.integer_networks import IntegerNetworks, convert_networks
 from jahp_pl.runtime.networks import EntropyNetworks, TransformNetworks
-from jahp_pl.runtime.transforms import MEMORY_LIMIT, RuntimeAnalyzed, RuntimeTransforms
+from jahp_pl.runtime.transforms import MEMORY_LIMIT, RuntimeAnalyzedImage, RuntimeTransforms
 from jahp_pl.runtime.weight_shapes import check_parts
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
         if effort:
             raise ValueError(f"effort {effort}: {NO_SEARCH}")
         rgb, own_icc = to_array(image)
-        analyzed = RuntimeAnalyzed(self.transforms, np.ascontiguousarray(rgb.transpose(2, 0, 1)))
+        analyzed = RuntimeAnalyzedImage(self.transforms, np.ascontiguousarray(rgb.transpose(2, 0, 1)))
         icc = own_icc if icc is None else icc
         encoder = ImageEncoder(analyzed, self._write, self.fingerprint, icc, measure=measure)
         return encode_to_target(encoder, target, self.num_levels)

@@ -112,7 +112,7 @@ class RuntimeTransforms:
         return is_smallest or 4 * 4 * HYPER_STRIDE**2 * height * width * widest <= self.memory_limit
 
 
-class RuntimeAnalyzed:
+class RuntimeAnalyzedImage:
     """Implementation of `encoder.AnalyzedImage` in onnxruntime: an image and its latents before they are quantized.
 
     Args:

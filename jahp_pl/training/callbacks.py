@@ -32,7 +32,7 @@ from jahp_pl.codec.targets import Target
 from jahp_pl.config import ModelConfig
 from jahp_pl.files import atomic_writer, write_atomically
 from jahp_pl.measurement.roundtrip import CodedImage, CodingRow, code_image, mean_row
-from jahp_pl.quality import decibels, to_uint8
+from jahp_pl.quality import ms_ssim_to_decibels, to_uint8
 from jahp_pl.training.batches import named_images
 from jahp_pl.training.figures import channel_chart, comparison_figure
 from jahp_pl.training.levels import VALIDATED_LEVEL_SHARES, level_name, level_section
@@ -186,7 +186,7 @@ def coding_summary(rows: Sequence[CodingRow]) -> dict[str, float]:
         "val/file_gap_percent": mean.gap_percent,
         "val/file_psnr": mean.file_psnr,
         "val/file_ms_ssim": similarity,
-        "val/file_ms_ssim_db": decibels(similarity),
+        "val/file_ms_ssim_db": ms_ssim_to_decibels(similarity),
         "val/mismatched_symbols": mean.mismatched_symbols,
         "val/encode_seconds": mean.encode_seconds,
         "val/decode_seconds": mean.decode_seconds,

@@ -36,7 +36,13 @@ from torch.optim import Optimizer
 from jahp_pl.config import Config, require_type, to_dict
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
-from jahp_pl.model_io.checkpoint import HYPER_PARAMETERS, RunCounters, load_checkpoint_model, read_checkpoint, restoring
+from jahp_pl.model_io.checkpoint import (
+    HYPER_PARAMETERS,
+    RunCounters,
+    load_checkpoint_model,
+    read_checkpoint,
+    restore_errors,
+)
 from jahp_pl.settings import config_from_dict
 from jahp_pl.training.batches import RangeCheck, images_of, named_images
 from jahp_pl.training.clock import TrainingClock
@@ -118,7 +124,7 @@ class CompressionModule(LightningModule):
         """
         load_checkpoint_model(checkpoint_path, average=False)  # checks everything before memory is taken
         content = read_checkpoint(checkpoint_path)
-        with restoring(checkpoint_path):
+        with restore_errors(checkpoint_path):
             module = cls(config or config_from_dict(content[HYPER_PARAMETERS]))
             module.load_state_dict(content["state_dict"])
             module.on_load_checkpoint(content)

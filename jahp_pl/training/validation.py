@@ -19,7 +19,7 @@ from torchmetrics import Metric
 from jahp_pl.config import LossConfig
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
-from jahp_pl.quality import MS_SSIM_MIN_SIDE, decibels, ms_ssim_8bit, psnr, to_uint8
+from jahp_pl.quality import MS_SSIM_MIN_SIDE, ms_ssim_8bit, ms_ssim_to_decibels, psnr, to_uint8
 from jahp_pl.training.levels import VALIDATED_LEVEL_SHARES, level_section
 
 NO_LOSS = (
@@ -84,7 +84,7 @@ def measure_image(
 def validation_values(means: ValidationRow, section: str) -> dict[str, float]:
     """Convert means over images to the values to log, named `section`/NAME, and add MS-SSIM in decibels."""
     values = {f"{section}/{name}": float(value) for name, value in means._asdict().items()}
-    return values | {f"{section}/ms_ssim_db": decibels(values[f"{section}/ms_ssim"])}
+    return values | {f"{section}/ms_ssim_db": ms_ssim_to_decibels(values[f"{section}/ms_ssim"])}
 
 
 AnyRow = TypeVar("AnyRow", bound=tuple[Tensor | float | None, ...])

@@ -101,14 +101,14 @@ class TorchBatch:
         z_hats: Sequence[Tensor | None],
         latent_range: LatentRange,
     ) -> None:
-        self.context = coder.context
-        self.order: CodingOrder = coding_order(shapes, self.context.offsets if self.context is not None else [])
+        self.context = context = coder.context
+        self.order: CodingOrder = coding_order(shapes, context.offsets if context is not None else [])
         self.taps = torch.from_numpy(self.order.taps).to(coder.device)
         count = sum(height * width for height, width in shapes)
         # Row 0 represents all positions outside the images.
         shape = latent_range.num_pieces, count + 1, coder.tables.num_latents
         self.zero_point = 0
-        if self.context is not None and latent_range.fits(LOWEST, HIGHEST) and self.context.byte_context is not None:
+        if context is not None and latent_range.is_within(LOWEST, HIGHEST) and context.byte_context is not None:
             self.zero_point = ZERO_POINT
         dtype = torch.uint8 if self.zero_point else torch.float32
         self.y = torch.full(shape, self.zero_point, dtype=dtype, device=coder.device)

@@ -43,8 +43,8 @@ class LatentRange(NamedTuple):
         """Number of integers in the range."""
         return self.highest - self.lowest + 1
 
-    def fits(self, lowest: int, highest: int) -> bool:
-        """Check whether this range lies within the one from `lowest` to `highest`."""
+    def is_within(self, lowest: int, highest: int) -> bool:
+        """Check whether all integers of this range are from `lowest` to `highest`."""
         return lowest <= self.lowest and self.highest <= highest
 
     @property

@@ -39,7 +39,7 @@ def cpu_bytes(height: int, width: int, num_filters: int, num_latents: int) -> in
     return 4 * (maps + num_tiles * tile + first) + 3 * 256 * height * width
 
 
-class Canvas:
+class PaddedMap:
     """A map (height, width, C) with a border of zeros, large enough for whole tiles.
 
     Args:
@@ -98,13 +98,13 @@ class CpuAnalysis:
             x = _convolve(layer, x, scratch)
         return x.map()
 
-    def _quarter(self, image: Tensor, scratch: Scratch) -> Canvas:
+    def _quarter(self, image: Tensor, scratch: Scratch) -> PaddedMap:
         """Apply the first two layers: (3, H, W) -> (H / 4, W / 4, N)."""
         layer, (height, width) = self.layers[0], (image.shape[1] // 2, image.shape[2] // 2)
-        quarter = Canvas(height // 2, width // 2, layer.num_out, layer.BORDER, image.device)
+        quarter = PaddedMap(height // 2, width // 2, layer.num_out, layer.BORDER, image.device)
         strips = list(_strips(quarter.height, quarter.width))
         full = layer.TILE_IN * strips[0][1]
-        half, filled = Canvas(full, width, layer.num_in, layer.BORDER, image.device), 0
+        half, filled = PaddedMap(full, width, layer.num_in, layer.BORDER, image.device), 0
         half.clear_surroundings()
         for top, num_rows, num_columns in strips:
             first = layer.TILE_IN * top - layer.BORDER  # row of the map in row 0 of half.data
@@ -154,14 +154,14 @@ class CpuSynthesis:
         """Reconstruct (3, 16 h, 16 w) uint8 from y_hat (h, w, M) of any numeric type."""
         scratch = Scratch(y_hat.device)
         height, width, num_latents = y_hat.shape
-        x = Canvas(height, width, num_latents, self.layers[0].BORDER, y_hat.device)
+        x = PaddedMap(height, width, num_latents, self.layers[0].BORDER, y_hat.device)
         x.map().copy_(y_hat)
         x.clear_surroundings()
         for layer in self.layers[:-1]:
             x = _convolve(layer, x, scratch)
         return self._image(x, scratch)
 
-    def _image(self, quarter: Canvas, scratch: Scratch) -> Tensor:
+    def _image(self, quarter: PaddedMap, scratch: Scratch) -> Tensor:
         """Apply the last two layers: (H / 4, W / 4, N) -> (3, H, W) uint8."""
         layer, height, width = self.layers[-1], 2 * quarter.height, 2 * quarter.width
         image = torch.empty(3, 2 * height, 2 * width, dtype=torch.uint8, device=quarter.data.device)
@@ -201,10 +201,10 @@ class CpuSynthesis:
         return sums
 
 
-def _convolve(layer: Upsampling | Downsampling, x: Canvas, scratch: Scratch) -> Canvas:
+def _convolve(layer: Upsampling | Downsampling, x: PaddedMap, scratch: Scratch) -> PaddedMap:
     """Apply a whole layer in strips."""
     height, width = (side * layer.TILE_OUT // layer.TILE_IN for side in (x.height, x.width))
-    out = Canvas(height, width, layer.num_out, layer.BORDER, x.data.device)
+    out = PaddedMap(height, width, layer.num_out, layer.BORDER, x.data.device)
     coarse = out if layer.TILE_OUT == TILE else x
     for top, num_rows, num_columns in _strips(coarse.height, coarse.width):
         before, after = (
