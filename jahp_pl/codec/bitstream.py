@@ -98,7 +98,8 @@ def pack(header: Header, payload: bytes) -> bytes:
         raise ValueError(f"the image has {header.width} x {header.height} pixels; sides must be from 1 to {MAX_SIDE}")
     if not LATENT_MIN <= header.latent_min <= header.latent_max <= LATENT_MAX:
         raise ValueError(
-            f"latents from {header.latent_min} to {header.latent_max} do not fit 16 bits; the model diverged"
+            f"latents from {header.latent_min} to {header.latent_max} do not fit 16 bits; the model diverged; use an "
+            "earlier checkpoint"
         )
     if header.level_steps is not None and not 0 <= header.level_steps <= MAX_LEVEL_STEPS:
         raise ValueError(f"the level is {header.level_steps} steps; it must be from 0 to {MAX_LEVEL_STEPS}")
@@ -106,7 +107,9 @@ def pack(header: Header, payload: bytes) -> bytes:
     assert len(payload) % 4 == 0
     profile = zlib.compress(header.icc, 9) if header.icc else b""
     if max(len(header.icc), len(profile)) > MAX_ICC_BYTES:
-        raise ValueError(f"the color profile has {len(header.icc)} bytes; a file holds at most {MAX_ICC_BYTES}")
+        raise ValueError(
+            f"the color profile has {len(header.icc)} bytes; a file holds at most {MAX_ICC_BYTES}; leave it out"
+        )
     smallest = header.latent_min
     head = MAGIC + bytes([2 if header.flags else 1]) + header.fingerprint
     if header.flags:

@@ -28,9 +28,9 @@ def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
     classical = evaluation.classical_mean
     mean = mean_rates([result.rates for result in evaluation.images])
     channels = {"y": mean.channels_y, "z": mean.channels_z}
-    asked = {name: value for name, value in dataclasses.asdict(evaluation.target).items() if value is not None}
+    requested = {name: value for name, value in dataclasses.asdict(evaluation.target).items() if value is not None}
     return {
-        **({"target": asked} if asked else {}),
+        **({"target": requested} if requested else {}),
         "mean": _row_to_json(evaluation.mean) | {"rate": mean.split._asdict()},
         "bpp_per_channel": {k: [round(x, 7) for x in v.sort(descending=True)[0].tolist()] for k, v in channels.items()},
         # The keys `beside_mean` and `beside` keep the former name of --compare, because programs read them.

@@ -133,7 +133,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not zipfile.is_zipfile(path):
         is_beside_one = path.suffix != ".ckpt" and checkpoint_in(path.parent) is not None
         remedy = f"did you mean its folder, {path.parent}?" if is_beside_one else "use another one"
-        raise DamagedCheckpointError(f"{path}: not a checkpoint, or cut short; {remedy}")
+        raise DamagedCheckpointError(f"{path}: is not a checkpoint, or is cut short; {remedy}")
     try:
         with zipfile.ZipFile(path) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
@@ -151,10 +151,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         if is_memory_shortage(error):
             raise CheckpointError(f"{path}: not enough memory to read it ({first_line(error)}); free some") from None
         is_clear = isinstance(error, OSError | RuntimeError | zipfile.BadZipFile | zlib.error)
-        reason = first_line(error) if is_clear else "its content is malformed"
-        raise DamagedCheckpointError(f"{path}: damaged ({reason}); use another one") from None
+        reason = first_line(error) if is_clear else "its data is malformed"
+        raise DamagedCheckpointError(f"{path}: is damaged ({reason}); use another one") from None
     if not isinstance(content, dict) or CHECKPOINT_FORMAT_KEY not in content:
-        raise CheckpointError(f"{path}: not a checkpoint of jahp_pl; give a .ckpt file that `jahp train` wrote")
+        raise CheckpointError(f"{path}: is not a checkpoint of jahp_pl; give a .ckpt file that `jahp train` wrote")
     mismatch = first_mismatch(content, _CHECKPOINT_SHAPE)
     if mismatch or not is_json(content[HYPER_PARAMETERS]):
         mismatch = mismatch or HYPER_PARAMETERS

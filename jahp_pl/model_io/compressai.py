@@ -59,8 +59,8 @@ def load_compressai(path: str | Path) -> CompressionModel:
         The model, in evaluation mode on the CPU. No pickled code is run.
 
     Raises:
-        CheckpointError: if the file is missing, damaged, has more than tensors and plain values, or is of another
-            model.
+        CheckpointError: if the file is missing, damaged, has more than tensors and plain values, or belongs to
+            another model.
     """
     path = Path(path)
     state = _state_dict(path)
@@ -90,10 +90,12 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise CheckpointError(
-            f"{path}: not a checkpoint, or one with pickled code, which is never run; save its state_dict() alone"
+            f"{path}: is not a checkpoint, or has pickled code, which is never run; save its state_dict() alone"
         ) from None
     except Exception as error:  # noqa: BLE001  torch's readers raise nearly every type on damaged files
-        raise CheckpointError(f"{path}: not a checkpoint, or damaged ({type(error).__name__}); use another") from None
+        raise CheckpointError(
+            f"{path}: is not a checkpoint, or is damaged ({type(error).__name__}); use another one"
+        ) from None
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict):
         raise CheckpointError(f"{path}: has no state dict; save the model's state_dict() with torch.save")

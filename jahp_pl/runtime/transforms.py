@@ -18,7 +18,7 @@ from jahp_pl.strides import HYPER_STRIDE, STRIDE
 MEMORY_LIMIT = 80 * 2**20
 """Approximate bytes that a tile may take; larger tiles are no faster."""
 SYNTHESIS_LIMIT = 32 * 2**20
-"""The same for g_s, whose halo costs less, because most of it is cut off on the way."""
+"""Limit for g_s, whose halo costs less because most of it is cut off between layers."""
 
 
 class RuntimeTransforms:

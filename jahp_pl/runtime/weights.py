@@ -99,7 +99,7 @@ def _read_tensors(folder: Path, checksum: str) -> dict[str, npt.NDArray[np.gener
             arrays[name] = np.frombuffer(data, dtype, count, 8 + length + start).reshape(shape)
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError, struct.error) as error:
         reason = str(error) if isinstance(error, ValueError) else "its header is malformed"
-        raise ExportError(f"{folder / WEIGHTS}: damaged ({reason}); fetch it again") from None
+        raise ExportError(f"{folder / WEIGHTS}: is damaged ({reason}); fetch it again") from None
     return arrays
 
 

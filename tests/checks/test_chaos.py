@@ -36,7 +36,7 @@ def test_a_repeatedly_killed_run_ends_like_others(tmp_path: Path) -> None:
     faults = " | ".join(faults_of_finished(config))
     assert "at steps" in faults
     assert "temporary files are left" in faults
-    assert "last-1.ckpt: not a checkpoint, or cut short" in faults
+    assert "last-1.ckpt: is not a checkpoint, or is cut short" in faults
     assert read_state(config).step == 32
 
 

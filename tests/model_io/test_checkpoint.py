@@ -183,6 +183,6 @@ def test_malformed_content_is_refused_in_plain_words(finished: TrainResult, tmp_
             for name in files:
                 archive.writestr(name, data if name.endswith(end) else files[name])
         with pytest.raises(
-            CheckpointError, match=r"last\.ckpt: damaged \(its content is malformed\); use another one$"
+            CheckpointError, match=r"last\.ckpt: is damaged \(its data is malformed\); use another one$"
         ):
             read_checkpoint(path)

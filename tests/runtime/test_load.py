@@ -78,7 +78,7 @@ def test_damaged_weights_are_refused_even_if_the_checksum_fits(data: bytes, tmp_
     config = json.loads((tmp_path / "m" / CONFIG).read_text())
     config["sha256"] = hashlib.sha256(data).hexdigest()
     (tmp_path / "m" / CONFIG).write_text(json.dumps(config))
-    with pytest.raises(ExportError, match=r"model.safetensors: damaged \(.*\); fetch it again"):
+    with pytest.raises(ExportError, match=r"model.safetensors: is damaged \(.*\); fetch it again"):
         load_runtime(tmp_path / "m")
 
 

@@ -254,5 +254,5 @@ def test_a_damaged_checkpoint_is_a_failed_point(
     last.parent.mkdir(parents=True)
     last.write_bytes(b"PK")
     assert run("sweep", path, *where) == 2
-    assert "last.ckpt: not a checkpoint, or cut short" in capsys.readouterr().err
+    assert "last.ckpt: is not a checkpoint, or is cut short" in capsys.readouterr().err
     assert last.read_bytes() == b"PK"

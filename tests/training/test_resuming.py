@@ -206,6 +206,6 @@ def test_if_all_checkpoints_are_damaged_the_last_is_named(shards: Path, tmp_path
     for path in (last, last.with_name("last-1.ckpt")):
         path.unlink()
         path.write_bytes(b"PK")
-    with pytest.raises(CheckpointError, match=r"last\.ckpt: not a checkpoint, or cut short"):
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: is not a checkpoint, or is cut short"):
         train(config)
     assert last.read_bytes() == b"PK"

@@ -97,7 +97,9 @@ class Writer:
         except BaseException as error:
             if not _is_refusal(error):
                 raise
-            raise ValueError("the model's tables cannot code these symbols; its weights are damaged") from error
+            raise ValueError(
+                "the model's tables cannot code these symbols; its weights are damaged; use an earlier checkpoint"
+            ) from error
 
     def payload(self) -> bytes:
         """Return all symbols so far as bytes, a multiple of 4."""
