@@ -17,7 +17,7 @@ from jahp_pl.codec.bitstream import with_icc
 from jahp_pl.images.io import ImageError, decode_rgb
 from jahp_pl.model_io import pretrained
 from jahp_pl.model_io.export import export
-from jahp_pl.model_io.export_config import CONFIG
+from jahp_pl.model_io.export_config import CONFIG_FILE
 from tests.support.codec_models import GOLDEN, JOINT, codec_of, kodak_crop, load_golden, variable_model
 from tests.support.latent_searches import searching
 from tests.support.profiles import DISPLAY_P3
@@ -132,7 +132,7 @@ def test_a_model_that_cannot_be_loaded_is_named(photo, exports, tmp_path, monkey
     ):
         image.load()
     damaged = shutil.copytree(exports / "joint", tmp_path / "damaged")
-    (damaged / CONFIG).write_text("{}")
+    (damaged / CONFIG_FILE).write_text("{}")
     monkeypatch.setenv(pillow.MODEL_VARIABLE, str(damaged))
     with (
         Image.open(photo) as image,

@@ -13,7 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from jahp_pl.model_io.export_config import CONFIG, WEIGHTS, ExportError
+from jahp_pl.model_io.export_config import CONFIG_FILE, WEIGHTS_FILE, ExportError
 from jahp_pl.model_io.pretrained import locate_model
 from jahp_pl.runtime import entropy_graphs, transform_graphs
 from jahp_pl.runtime.load import load_runtime
@@ -47,7 +47,7 @@ def build(vendor: Path, out: Path = WEB, model: str | Path | None = None) -> Non
         (out / name).mkdir()
     for name in VENDOR:
         shutil.copy(vendor / name, out / "vendor")
-    for name in (CONFIG, WEIGHTS):
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
         shutil.copy(folder / name, out / "model")
     state, (h_s, context) = read_export(folder).state, codec.networks.integer_networks
     assert context is not None

@@ -18,9 +18,9 @@ import torch
 from checks.fuzz.content import HOSTILE_VALUES, mutated_bytes, mutated_json, mutated_tree
 from checks.fuzz.mutate import choose
 from jahp_pl.config import to_dict
-from jahp_pl.model_io.checkpoint import CHECKPOINT_FORMAT, CHECKPOINT_FORMAT_KEY, HYPER_PARAMETERS, MODEL
+from jahp_pl.model_io.checkpoint import CHECKPOINT_FORMAT, CHECKPOINT_FORMAT_KEY, HYPER_PARAMETERS, MODEL_PREFIX
 from jahp_pl.model_io.export import export
-from jahp_pl.model_io.export_config import CONFIG, WEIGHTS
+from jahp_pl.model_io.export_config import CONFIG_FILE, WEIGHTS_FILE
 from jahp_pl.model_io.tensor_layout import DTYPES
 from jahp_pl.settings import load_config
 from tests.support.codec_models import load_golden
@@ -34,7 +34,7 @@ def checkpoint() -> dict[str, Any]:
     return {
         CHECKPOINT_FORMAT_KEY: CHECKPOINT_FORMAT,
         HYPER_PARAMETERS: settings,
-        "state_dict": {f"{MODEL}{name}": value for name, value in model.state_dict().items()},
+        "state_dict": {f"{MODEL_PREFIX}{name}": value for name, value in model.state_dict().items()},
         "global_step": 10,
         "training": {"seconds": 9.5, "skipped_steps": 0, "validation_due": False},
         "callbacks": {},
@@ -100,12 +100,12 @@ def mutated_export(rng: np.random.Generator, files: dict[str, bytes]) -> dict[st
     """Mutate config.json, or the weights, with a right checksum unless bytes were damaged."""
     kind = rng.random()
     if kind < 0.4:
-        return files | {CONFIG: mutated_json(rng, files[CONFIG])}
+        return files | {CONFIG_FILE: mutated_json(rng, files[CONFIG_FILE])}
     if kind < 0.5:
-        return files | {WEIGHTS: mutated_bytes(rng, files[WEIGHTS])}
-    weights = _other_header(rng, files[WEIGHTS]) if kind < 0.75 else _other_numbers(rng, files[WEIGHTS])
-    config = json.loads(files[CONFIG]) | {"sha256": hashlib.sha256(weights).hexdigest()}
-    return files | {WEIGHTS: weights, CONFIG: json.dumps(config).encode()}
+        return files | {WEIGHTS_FILE: mutated_bytes(rng, files[WEIGHTS_FILE])}
+    weights = _other_header(rng, files[WEIGHTS_FILE]) if kind < 0.75 else _other_numbers(rng, files[WEIGHTS_FILE])
+    config = json.loads(files[CONFIG_FILE]) | {"sha256": hashlib.sha256(weights).hexdigest()}
+    return files | {WEIGHTS_FILE: weights, CONFIG_FILE: json.dumps(config).encode()}
 
 
 def _other_header(rng: np.random.Generator, data: bytes) -> bytes:

@@ -32,7 +32,7 @@ from jahp_pl.codec.latents import Decoded, Encoded
 from jahp_pl.codec.limits import Deadline
 from jahp_pl.codec.rate_control import encode_to_target
 from jahp_pl.codec.search import refinement
-from jahp_pl.codec.table_names import LATENTS, PRIOR, join_tables, tables_with_prefix
+from jahp_pl.codec.table_names import LATENTS_PREFIX, PRIOR_PREFIX, join_tables, tables_with_prefix
 from jahp_pl.codec.targets import Target, check_target
 from jahp_pl.codec.torch_settings import retry_if_precision_changed
 from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, Precision, TransformRunner
@@ -102,7 +102,7 @@ class Codec(BaseCodec["ImageLike", Tensor, Tensor]):
         self.transforms = TransformRunner(self.model, precision, memory_limit)
         self.prior: PriorTables | None = None
         if self.model.prior is not None:
-            self.prior = PriorTables(self.model.prior, _stored(tables, PRIOR))
+            self.prior = PriorTables(self.model.prior, _stored(tables, PRIOR_PREFIX))
         self.latents: LatentCoder | None = None
         if model.config.entropy_model != "factorized":
             m = self.model
@@ -110,7 +110,7 @@ class Codec(BaseCodec["ImageLike", Tensor, Tensor]):
             context = None
             if m.g_cm is not None and m.g_ep is not None:
                 context = ExactContextNetwork(m.g_cm, m.g_ep, has_psi=h_s is not None)
-            latent_tables = LatentTables(m.density, m.config.num_latents, _stored(tables, LATENTS))
+            latent_tables = LatentTables(m.density, m.config.num_latents, _stored(tables, LATENTS_PREFIX))
             self.latents = LatentCoder(h_s, context, latent_tables)
         self.fingerprint = fingerprint(self.model.config, self._decoder_arrays())
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-PRIOR, LATENTS = "prior.", "latents."
-"""Prefixes of the names in `Codec.tables`."""
+PRIOR_PREFIX, LATENTS_PREFIX = "prior.", "latents."
+"""Prefixes of table names in `Codec.tables`."""
 
 Table = TypeVar("Table")
 
@@ -17,8 +17,8 @@ Table = TypeVar("Table")
 def join_tables(prior: Mapping[str, Table], latents: Mapping[str, Table]) -> dict[str, Table]:
     """Join the tables of the prior and of the latents, under prefixed names."""
     return {
-        **{f"{PRIOR}{name}": table for name, table in prior.items()},
-        **{f"{LATENTS}{name}": table for name, table in latents.items()},
+        **{f"{PRIOR_PREFIX}{name}": table for name, table in prior.items()},
+        **{f"{LATENTS_PREFIX}{name}": table for name, table in latents.items()},
     }
 
 

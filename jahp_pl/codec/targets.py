@@ -22,7 +22,7 @@ MAX_CORRECTION = 3
 """Largest factor by which two probes on one side of the aim correct the given slope."""
 MAX_SECANTS = 6
 """Number of probes after which the search bisects."""
-LARGEST = 1e18
+MAX_NUMBER = 1e18
 """Largest number in a target. Whole numbers in Python may be too large for a float."""
 
 
@@ -55,8 +55,8 @@ class Target:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise TargetError(f"{name} {value!r}: must be a number")
-            if LARGEST < abs(value) < math.inf:
-                raise TargetError(f"{name}: must be at most {LARGEST:g}")
+            if MAX_NUMBER < abs(value) < math.inf:
+                raise TargetError(f"{name}: must be at most {MAX_NUMBER:g}")
         if len(given) > 1:
             raise TargetError(f"{' and '.join(given)}: cannot be combined; give only one of them")
         if self.quality is not None and not 1 <= self.quality <= 100:

@@ -31,7 +31,7 @@ CHECKPOINT_FORMAT = 1
 """Version of the layout; newer ones are refused."""
 HYPER_PARAMETERS = "hyper_parameters"
 """Key of the configuration, as plain nested dicts (`config.to_dict`)."""
-MODEL, AVERAGE = "model.", "average."
+MODEL_PREFIX, AVERAGE_PREFIX = "model.", "average."
 """Prefixes in `state_dict` of the trained weights and of their moving average, which may be absent."""
 
 _CHECKPOINT_SHAPE = {
@@ -224,8 +224,8 @@ def load_checkpoint_model(path: str | Path, average: bool = True) -> Compression
         raise CheckpointError(f"{path}: its configuration cannot be read ({error}); use another one") from None
     state = content["state_dict"].items()
     weights = {key: value for key, value in state if isinstance(key, str) and isinstance(value, Tensor)}
-    has_average = any(key.startswith(AVERAGE) for key in weights)
-    prefix = AVERAGE if average and has_average else MODEL
+    has_average = any(key.startswith(AVERAGE_PREFIX) for key in weights)
+    prefix = AVERAGE_PREFIX if average and has_average else MODEL_PREFIX
     weights = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
     if difference := first_difference(meta_state_dict(config), weights):
         raise CheckpointError(f"{path}: does not fit its own configuration: {difference}; use another one")

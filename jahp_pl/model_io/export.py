@@ -37,11 +37,11 @@ from jahp_pl.model_io.checkpoint import (
 )
 from jahp_pl.model_io.compensated_rounding import round_kernels
 from jahp_pl.model_io.export_config import (
-    CARD,
-    CONFIG,
+    CARD_FILE,
+    CONFIG_FILE,
     EXPORT_FORMAT_KEY,
-    TABLES,
-    WEIGHTS,
+    TABLE_PREFIX,
+    WEIGHTS_FILE,
     ExportError,
     is_export,
     read_checked_weights,
@@ -102,7 +102,7 @@ def export(
         UnusableModelError: if no codec can use the weights.
         WriteError: if the folder cannot be written, e.g. because the disk is full.
     """
-    folder = check_target_folder(folder, {CONFIG, WEIGHTS, CARD}, overwrite)
+    folder = check_target_folder(folder, {CONFIG_FILE, WEIGHTS_FILE, CARD_FILE}, overwrite)
     rounded = copy.deepcopy(model).cpu().float().eval()
     compensated = round_kernels(rounded) if dtype == "int8" else {}
     stored = store(rounded.state_dict() | compensated, dtype)
@@ -110,7 +110,7 @@ def export(
     codec = Codec(rounded, tables)
     if isinstance(results, Path):
         results = read_evaluation_results(results, codec.fingerprint)
-    tensors = stored | {f"{TABLES}{name}": store_table(table) for name, table in codec.tables().items()}
+    tensors = stored | {f"{TABLE_PREFIX}{name}": store_table(table) for name, table in codec.tables().items()}
     data = safetensors.torch.save({name: tensor.contiguous().clone() for name, tensor in tensors.items()})
     config = {
         EXPORT_FORMAT_KEY: EXPORT_FORMAT,
@@ -123,7 +123,7 @@ def export(
     }
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     text = format_card(folder.name, model.config, num_parameters, codec.fingerprint, facts, results)
-    contents = {WEIGHTS: data, CARD: encoded(text), CONFIG: encoded(json.dumps(config, indent=1) + "\n")}
+    contents = {WEIGHTS_FILE: data, CARD_FILE: encoded(text), CONFIG_FILE: encoded(json.dumps(config, indent=1) + "\n")}
     replace_folder(folder, contents)
     return codec
 
@@ -175,15 +175,21 @@ def load_export(folder: Path) -> Export:
     """
     described = read_description(folder)
     tensors = _read_tensors(folder, described.checksum)
-    tables = {name.removeprefix(TABLES): tensors.pop(name) for name in list(tensors) if name.startswith(TABLES)}
+    tables = {
+        name.removeprefix(TABLE_PREFIX): tensors.pop(name) for name in list(tensors) if name.startswith(TABLE_PREFIX)
+    }
     # Shapes only, so that config.json cannot request more memory than the weights fill.
     expected = meta_state_dict(described.architecture)
     try:
         state = restore(tensors, expected, described.dtype, described.version)
     except ValueError as error:
-        raise ExportError(f"{folder / WEIGHTS}: does not fit {CONFIG}: {error}; export the model again") from None
+        raise ExportError(
+            f"{folder / WEIGHTS_FILE}: does not fit {CONFIG_FILE}: {error}; export the model again"
+        ) from None
     if unusable := next((name for name, tensor in state.items() if not is_plain_tensor(tensor)), None):
-        raise ExportError(f"{folder / WEIGHTS}: {unusable} is not finite or not a plain tensor; export the model again")
+        raise ExportError(
+            f"{folder / WEIGHTS_FILE}: {unusable} is not finite or not a plain tensor; export the model again"
+        )
     model = build_model(described.architecture, state)
     doubles = {name: table.double() for name, table in tables.items()}
     return Export(
@@ -196,7 +202,7 @@ def _read_tensors(folder: Path, checksum: str) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load(data)
     except safetensors.SafetensorError as error:
-        raise ExportError(f"{folder / WEIGHTS}: is damaged ({error}); fetch it again") from None
+        raise ExportError(f"{folder / WEIGHTS_FILE}: is damaged ({error}); fetch it again") from None
 
 
 def check_target_folder(folder: Path, names: Set[str], overwrite: bool) -> Path:

@@ -14,7 +14,7 @@ from jahp_pl.errors import JahpError
 from jahp_pl.json_content import FINITE, Nullable
 from jahp_pl.model_io.tensor_layout import DTYPES, EXPORT_FORMAT, Dtype
 
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
 """The files of an export."""
 EXPORT_FORMAT_KEY = "jahp_pl_export"
 """Key in config.json; the value is `EXPORT_FORMAT`. Newer versions are refused."""
@@ -22,7 +22,7 @@ MAX_CONFIG_BYTES = 2**20
 """Maximum size of config.json in bytes; the rest of a larger file is not read."""
 MAX_WEIGHTS_BYTES = 2**30
 """Maximum size of model.safetensors in bytes; larger files are not read. The paper's largest model needs a tenth."""
-TABLES = "tables."
+TABLE_PREFIX = "tables."
 """Prefix of the names of tensors that are coding tables, not weights."""
 Metric = Literal["psnr", "ms-ssim"]
 """Metric that a model was trained for."""
@@ -56,7 +56,7 @@ class ExportError(JahpError, ValueError):
 
 def is_export(path: Path) -> bool:
     """Check whether this is a folder written by `export`, even if files are missing."""
-    return (path / CONFIG).is_file() or (path / WEIGHTS).is_file()
+    return (path / CONFIG_FILE).is_file() or (path / WEIGHTS_FILE).is_file()
 
 
 def read_fingerprint(folder: Path) -> bytes:
@@ -82,14 +82,16 @@ def read_checked_weights(folder: Path, checksum: str) -> bytes:
     Raises:
         ExportError: if the file is missing, too large or altered.
     """
-    path = folder / WEIGHTS
+    path = folder / WEIGHTS_FILE
     if not path.is_file():
         raise ExportError(f"{path}: is missing; export the model again")
     if (size := path.stat().st_size) > MAX_WEIGHTS_BYTES:
         raise ExportError(f"{path}: has {size} bytes, more than the maximum of {MAX_WEIGHTS_BYTES}; fetch it again")
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != checksum:
-        raise ExportError(f"{path}: does not match the checksum in {CONFIG} (altered or cut short); fetch it again")
+        raise ExportError(
+            f"{path}: does not match the checksum in {CONFIG_FILE} (altered or cut short); fetch it again"
+        )
     return data
 
 
@@ -154,7 +156,7 @@ def check_identity(folder: Path, stated: CodecIdentity, built: CodecIdentity) ->
         ExportError: if it is not, or the export has tables that the codec does not use.
     """
     if extra := next((name for name in stated.tables if name not in built.tables), None):
-        raise ExportError(f"{folder / WEIGHTS}: {TABLES}{extra} is unknown; export the model again")
+        raise ExportError(f"{folder / WEIGHTS_FILE}: {TABLE_PREFIX}{extra} is unknown; export the model again")
     if built.fingerprint != stated.fingerprint:
         raise ExportError(
             f"{folder}: has fingerprint {built.fingerprint.hex()}, but was exported as {stated.fingerprint.hex()}; use "
@@ -214,7 +216,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         ExportError: if it is missing, damaged, not of an export, or of a newer format.
     """
-    path = folder / CONFIG
+    path = folder / CONFIG_FILE
     if not path.is_file():
         raise ExportError(f"{path}: is missing; export the model again")
     try:
@@ -234,4 +236,4 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def _unreadable(folder: Path, error: Exception) -> ExportError:
-    return ExportError(f"{folder / CONFIG}: cannot be read: {error}; export the model again")
+    return ExportError(f"{folder / CONFIG_FILE}: cannot be read: {error}; export the model again")

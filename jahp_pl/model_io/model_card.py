@@ -24,7 +24,7 @@ DESCRIPTIONS = {
 }
 FAMILY_NAMES = {"gaussian": "Gaussian", "laplace": "Laplace"}
 """Families of densities that are named after people."""
-HEAD = """\
+FRONT_MATTER = """\
 ---
 library_name: jahp_pl
 tags:
@@ -32,7 +32,7 @@ tags:
 - safetensors
 ---
 """
-USE = """\
+USAGE = """\
 ## How to use it
 
 ```
@@ -77,14 +77,14 @@ def format_card(
     density = "" if config.entropy_model == "factorized" else f"; {mixture}{family} latents"
     rates = f"; {config.num_levels} rate levels and all rates between them" if config.num_levels > 1 else ""
     lines = [
-        HEAD + f"# {name}",
+        FRONT_MATTER + f"# {name}",
         "",
         f"A learned image codec: {DESCRIPTIONS[config.entropy_model]}, N = {config.num_filters}, "
         f"M = {config.num_latents}{density}{rates}; {num_parameters:,} parameters. Made with jahp_pl.",
         *_training(facts),
         *_table(results),
         "",
-        USE.format(name=name, fingerprint=fingerprint.hex()),
+        USAGE.format(name=name, fingerprint=fingerprint.hex()),
     ]
     return "\n".join(lines)
 

@@ -22,10 +22,10 @@ from jahp_pl.addresses import is_address
 from jahp_pl.errors import describe_error
 from jahp_pl.folders import recover_if_missing
 from jahp_pl.model_io.export_config import (
-    CARD,
-    CONFIG,
+    CARD_FILE,
+    CONFIG_FILE,
     METRICS,
-    WEIGHTS,
+    WEIGHTS_FILE,
     ExportError,
     ExportRates,
     Metric,
@@ -35,9 +35,9 @@ from jahp_pl.model_io.export_config import (
 )
 from jahp_pl.text import shortened
 
-PREFIX = "hf://"
+HUB_PREFIX = "hf://"
 """Start of the name of a model on the Hub."""
-EXPORT_FILES = [WEIGHTS, CONFIG, CARD]
+EXPORT_FILES = [WEIGHTS_FILE, CONFIG_FILE, CARD_FILE]
 """Files that are uploaded and downloaded."""
 BUNDLED_FOLDER = Path(__file__).parents[1] / "weights"
 """Folder of the bundled models."""
@@ -120,7 +120,7 @@ def locate_model(model: str | Path | None, metric: Metric | None = None) -> Path
         return default_model(metric).folder
     if metric is not None:
         raise ExportError("metric picks one of the bundled models; leave out metric or model")
-    if str(model).startswith(PREFIX):
+    if str(model).startswith(HUB_PREFIX):
         return download(str(model))
     path = Path(model)
     try:
@@ -135,7 +135,7 @@ def locate_model(model: str | Path | None, metric: Metric | None = None) -> Path
         return named.folder
     if is_address(str(model)):
         raise ExportError(
-            f"{shortened(model)}: addresses of models have the form {PREFIX}USER/NAME; download others first"
+            f"{shortened(model)}: addresses of models have the form {HUB_PREFIX}USER/NAME; download others first"
         )
     raise ExportError(
         f"{model}: no such export, run folder, checkpoint or bundled model ({bundled_names()}); correct its path "
@@ -188,7 +188,7 @@ def download(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    repo, _, revision = name.removeprefix(PREFIX).partition("@")
+    repo, _, revision = name.removeprefix(HUB_PREFIX).partition("@")
     try:
         folder = snapshot_download(repo, revision=revision or None, allow_patterns=EXPORT_FILES, library_name="jahp_pl")
     except (HfHubHTTPError, HFValidationError, OSError) as error:

@@ -10,18 +10,18 @@ DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "int8")
 EXPORT_FORMAT = 4
 """Version of the export format. Versions differ in the weights that are stored as int8; version 1 also stored the
 masked taps of g_cm, and tables in float64."""
-MASKED = "g_cm.weight"
+MASKED_KERNEL = "g_cm.weight"
 """Name of the only kernels with masked taps."""
-COARSE = {
+INT8_PREFIXES = {
     1: ("h_s.", "g_cm.", "g_ep."),
     3: ("h_s.", "g_cm.", "g_ep.", "h_a.", "g_s.4."),
     4: ("h_s.", "g_cm.", "g_ep.0.", "g_ep.2.", "h_a.", "g_a.2.", "g_a.4.", "g_a.6."),
 }
-"""Name prefixes of the weights that int8 applies to, by the first version of the export format: those whose precision
-matters least to files and pixels (docs/results.md)."""
-FINE = {1: ("prior.", "gains."), 4: ("prior.", "gains.", "g_a.0.", "g_s.6.")}
-"""Name prefixes of the weights that stay in float32 in bfloat16 and int8 exports: few numbers with a large effect."""
-EXPONENT = ".exponent"
+"""Name prefixes of the weights that int8 exports store as int8, by the version of the export format from which they
+apply. The precision of these weights matters least to files and pixels (docs/results.md)."""
+FLOAT32_PREFIXES = {1: ("prior.", "gains."), 4: ("prior.", "gains.", "g_a.0.", "g_s.6.")}
+"""Name prefixes of the weights that stay in float32 in all exports, by version: few numbers with a large effect."""
+EXPONENT_SUFFIX = ".exponent"
 """Suffix of the name under which the exponents e of a weight are stored, if it is stored as q 2^e with integers q."""
 
 
@@ -50,10 +50,11 @@ def dtype_of(name: str, num_dimensions: int, dtype: Dtype, version: int) -> Dtyp
         dtype: type of the export's kernels.
         version: version of the export format.
     """
-    fine, coarse = (table[max(first for first in table if first <= version)] for table in (FINE, COARSE))
-    if dtype == "float32" or num_dimensions < 2 or name.startswith(fine):
+    tables = (FLOAT32_PREFIXES, INT8_PREFIXES)
+    float32_prefixes, int8_prefixes = (table[max(first for first in table if first <= version)] for table in tables)
+    if dtype == "float32" or num_dimensions < 2 or name.startswith(float32_prefixes):
         return "float32"
-    return "int8" if dtype == "int8" and name.startswith(coarse) else "bfloat16"
+    return "int8" if dtype == "int8" and name.startswith(int8_prefixes) else "bfloat16"
 
 
 def stored_layout(weights: Mapping[str, Shaped], dtype: Dtype, version: int = EXPORT_FORMAT) -> dict[str, StoredTensor]:
@@ -68,11 +69,11 @@ def stored_layout(weights: Mapping[str, Shaped], dtype: Dtype, version: int = EX
     for name, weight in weights.items():
         shape = tuple(weight.shape)
         kind = dtype_of(name, len(shape), dtype, version)
-        if name == MASKED and version > 1:
+        if name == MASKED_KERNEL and version > 1:
             shape = (*shape[:2], shape[2] * shape[3] // 2)
         layout[name] = StoredTensor(shape, kind)
         if kind == "int8":
-            layout[name + EXPONENT] = StoredTensor((shape[0], 1, *shape[2:]), kind)
+            layout[name + EXPONENT_SUFFIX] = StoredTensor((shape[0], 1, *shape[2:]), kind)
     return layout
 
 

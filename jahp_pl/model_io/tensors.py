@@ -23,9 +23,9 @@ from torch import Tensor
 
 from jahp_pl.codec.entropy.integer_layers import UnusableModelError
 from jahp_pl.model_io.tensor_layout import (
-    EXPONENT,
+    EXPONENT_SUFFIX,
     EXPORT_FORMAT,
-    MASKED,
+    MASKED_KERNEL,
     Dtype,
     check_layout,
     dtype_of,
@@ -50,10 +50,10 @@ def store(state: Mapping[str, Tensor], dtype: Dtype, version: int = EXPORT_FORMA
     """
     stored = {}
     for name, tensor in state.items():
-        live = tensor.flatten(2)[:, :, : tensor[0, 0].numel() // 2] if name == MASKED else tensor
+        live = tensor.flatten(2)[:, :, : tensor[0, 0].numel() // 2] if name == MASKED_KERNEL else tensor
         kind = dtype_of(name, tensor.ndim, dtype, version)
         if kind == "int8":
-            stored[name], stored[name + EXPONENT] = _to_integers(name, live.float())
+            stored[name], stored[name + EXPONENT_SUFFIX] = _to_integers(name, live.float())
         else:
             stored[name] = live.to(_TORCH_DTYPES[kind]).contiguous()
     return stored
@@ -77,11 +77,11 @@ def restore(
     check_layout(stored_layout(expected, dtype, version), stored, dtypes)
     state = {name: stored[name].float() for name in expected}
     for name in expected:
-        if name + EXPONENT in stored:
-            state[name] = state[name] * power_of_two(stored[name + EXPONENT])
-    if MASKED in state and version > 1:
-        live, shape = state[MASKED], expected[MASKED].shape
-        state[MASKED] = F.pad(live, (0, shape[2] * shape[3] - live.shape[2])).view(shape)
+        if name + EXPONENT_SUFFIX in stored:
+            state[name] = state[name] * power_of_two(stored[name + EXPONENT_SUFFIX])
+    if MASKED_KERNEL in state and version > 1:
+        live, shape = state[MASKED_KERNEL], expected[MASKED_KERNEL].shape
+        state[MASKED_KERNEL] = F.pad(live, (0, shape[2] * shape[3] - live.shape[2])).view(shape)
     return state
 
 

@@ -21,7 +21,7 @@ from jahp_pl.codec.fingerprint import fingerprint
 from jahp_pl.codec.latents import Decoded, Encoded
 from jahp_pl.codec.limits import Deadline
 from jahp_pl.codec.rate_control import encode_to_target
-from jahp_pl.codec.table_names import LATENTS, PRIOR, join_tables, tables_with_prefix
+from jahp_pl.codec.table_names import LATENTS_PREFIX, PRIOR_PREFIX, join_tables, tables_with_prefix
 from jahp_pl.codec.targets import Target, check_target
 from jahp_pl.config import ModelConfig
 from jahp_pl.density_layout import DensityLayout
@@ -79,12 +79,12 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
         self._prior: ChannelTables | None = None
         if config.entropy_model != "context":
             num_channels = config.num_latents if config.entropy_model == "factorized" else config.num_filters
-            self._prior = ChannelTables(num_channels, tables_with_prefix(PRIOR, tables))
+            self._prior = ChannelTables(num_channels, tables_with_prefix(PRIOR_PREFIX, tables))
         self._coder: SymbolCoder | None = None
         integer_networks = IntegerNetworks([], None)
         if config.entropy_model != "factorized":
             self._coder = SymbolCoder(
-                WindowTables(DensityLayout(config), config.num_latents, tables_with_prefix(LATENTS, tables))
+                WindowTables(DensityLayout(config), config.num_latents, tables_with_prefix(LATENTS_PREFIX, tables))
             )
             integer_networks = convert_networks(config, state)
         self.networks = EntropyNetworks(integer_networks, threads)

@@ -22,11 +22,11 @@ from jahp_pl.codec.entropy.integer_layers import (
     CONVOLUTION_TAPS,
     FRACTION_BITS,
     HYPER_LATENT_CLAMP,
-    LARGEST,
     LARGEST_INPUT,
     LATENT_RADIX,
     RAW_CLAMP,
-    SMALLEST,
+    ROW_MAX,
+    ROW_MIN,
     UPSAMPLING_TAPS,
     IntegerContext,
     IntegerLayer,
@@ -181,7 +181,7 @@ def _quantize(graph: GraphBuilder, x: str) -> _Rows:
     """Quantize the last dimension like `fixed_point.quantize`."""
     axis = graph.constant([-1], np.int64)
     largest = graph.op("ReduceMax", graph.op("Abs", x), axis)
-    powers = 2.0 ** np.arange(round(np.log2(SMALLEST)), round(np.log2(LARGEST)) + 1)
+    powers = 2.0 ** np.arange(round(np.log2(ROW_MIN)), round(np.log2(ROW_MAX)) + 1)
     reached = graph.op("GreaterOrEqual", largest, graph.constant(powers[1:]))
     number = graph.op("ReduceSum", graph.op("Cast", reached, to=FLOAT), axis)
     index = graph.op("Cast", number, to=INT64)

@@ -18,15 +18,15 @@ from jahp_pl import json_content
 from jahp_pl.codec.arrays import Float32Array, Float64Array
 from jahp_pl.config import ModelConfig
 from jahp_pl.model_io.export_config import (
-    CONFIG,
-    TABLES,
-    WEIGHTS,
+    CONFIG_FILE,
+    TABLE_PREFIX,
+    WEIGHTS_FILE,
     ExportDescription,
     ExportError,
     read_checked_weights,
     read_description,
 )
-from jahp_pl.model_io.tensor_layout import EXPONENT, MASKED, check_layout, stored_layout
+from jahp_pl.model_io.tensor_layout import EXPONENT_SUFFIX, MASKED_KERNEL, check_layout, stored_layout
 from jahp_pl.runtime.weight_shapes import weight_shapes
 
 _TYPES = {"F32": "<f4", "F64": "<f8", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I8": "i1", "BF16": "<u2"}
@@ -55,9 +55,9 @@ def read_export(folder: Path) -> StoredModel:
     described = read_description(folder)
     arrays = _read_tensors(folder, described.checksum)
     tables = {
-        name.removeprefix(TABLES): arrays.pop(name).astype(np.float64)
+        name.removeprefix(TABLE_PREFIX): arrays.pop(name).astype(np.float64)
         for name in list(arrays)
-        if name.startswith(TABLES)
+        if name.startswith(TABLE_PREFIX)
     }
     _check_weights(folder, described, arrays)
     return StoredModel(described.architecture, described.fingerprint, LazyWeights(arrays), tables)
@@ -74,10 +74,12 @@ def _check_weights(folder: Path, described: ExportDescription, arrays: Mapping[s
     try:
         check_layout(layout, arrays, dtypes)
     except ValueError as error:
-        raise ExportError(f"{folder / WEIGHTS}: does not fit {CONFIG}: {error}; export the model again") from None
+        raise ExportError(
+            f"{folder / WEIGHTS_FILE}: does not fit {CONFIG_FILE}: {error}; export the model again"
+        ) from None
     weights = LazyWeights(arrays)
     if unusable := next((name for name in weights if not weights.is_finite(name)), None):
-        raise ExportError(f"{folder / WEIGHTS}: {unusable} is not finite; export the model again")
+        raise ExportError(f"{folder / WEIGHTS_FILE}: {unusable} is not finite; export the model again")
 
 
 def _read_tensors(folder: Path, checksum: str) -> dict[str, npt.NDArray[np.generic]]:
@@ -99,7 +101,7 @@ def _read_tensors(folder: Path, checksum: str) -> dict[str, npt.NDArray[np.gener
             arrays[name] = np.frombuffer(data, dtype, count, 8 + length + start).reshape(shape)
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError, struct.error) as error:
         reason = str(error) if isinstance(error, ValueError) else "its header is malformed"
-        raise ExportError(f"{folder / WEIGHTS}: is damaged ({reason}); fetch it again") from None
+        raise ExportError(f"{folder / WEIGHTS_FILE}: is damaged ({reason}); fetch it again") from None
     return arrays
 
 
@@ -118,10 +120,10 @@ class LazyWeights(Mapping[str, Float32Array]):
         if values.dtype == np.uint16:  # bfloat16: the upper half of a float32
             return (values.astype(np.uint32) << 16).view(np.float32)
         weights = values.astype(np.float32)
-        if name + EXPONENT in self._arrays:
-            exponents = np.clip(self._arrays[name + EXPONENT].astype(np.int32), -126, 127)
+        if name + EXPONENT_SUFFIX in self._arrays:
+            exponents = np.clip(self._arrays[name + EXPONENT_SUFFIX].astype(np.int32), -126, 127)
             weights *= ((exponents + 127) << 23).view(np.float32)  # powers of two, assembled from their bits
-        if name == MASKED and weights.ndim == 4:  # format 1 stores all taps
+        if name == MASKED_KERNEL and weights.ndim == 4:  # format 1 stores all taps
             weights = weights.reshape(*weights.shape[:2], -1)[:, :, : weights[0, 0].size // 2]
         return weights
 
@@ -130,14 +132,14 @@ class LazyWeights(Mapping[str, Float32Array]):
         values = self._arrays[name]
         if values.dtype == np.uint16:  # bfloat16
             return int((values.view(np.uint16) & 0x7FFF).max(initial=0)) < 0x7F80
-        exponents = self._arrays.get(name + EXPONENT)
+        exponents = self._arrays.get(name + EXPONENT_SUFFIX)
         if exponents is not None and int(exponents.max(initial=0)) < 120:  # q 2^e with q up to 2^7
             return True
         with np.errstate(over="ignore"):
             return bool(np.isfinite(self[name]).all())
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name in self._arrays if not name.endswith(EXPONENT))
+        return (name for name in self._arrays if not name.endswith(EXPONENT_SUFFIX))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -32,7 +32,7 @@ def model_file(tmp_path_factory):
     with torch.no_grad():
         model.g_a[-1].weight.mul_(100)
     path = tmp_path_factory.mktemp("model") / "small.ckpt"
-    state = {f"{checkpoint.MODEL}{name}": value for name, value in model.state_dict().items()}
+    state = {f"{checkpoint.MODEL_PREFIX}{name}": value for name, value in model.state_dict().items()}
     hyper = {"model": {"entropy_model": "joint", "num_filters": 16, "num_latents": 24}}
     torch.save(
         {

@@ -14,7 +14,7 @@ from jahp_pl.config import Config, ConfigError, model_from_dict, to_dict, with_c
 from jahp_pl.config.changes import find_changes
 from jahp_pl.model_io.checkpoint import HYPER_PARAMETERS, load_checkpoint_model, read_checkpoint
 from jahp_pl.model_io.export import export
-from jahp_pl.model_io.export_config import CONFIG, read_description
+from jahp_pl.model_io.export_config import CONFIG_FILE, read_description
 from jahp_pl.model_io.load import load_codec
 from jahp_pl.report.read_results import read_curves
 from jahp_pl.runtime.load import load_runtime
@@ -91,7 +91,7 @@ def test_checkpoints_with_a_former_name_load_and_continue(finished: TrainResult,
 
 def test_exports_with_a_former_name_give_the_same_codec(tmp_path: Path) -> None:
     codec = export(codec_of(JOINT).model, tmp_path / "m", {})
-    path = tmp_path / "m" / CONFIG
+    path = tmp_path / "m" / CONFIG_FILE
     content = json.loads(path.read_text())
     assert content["model"]["entropy_model"] == "joint"
     path.write_text(json.dumps(formerly(content)))

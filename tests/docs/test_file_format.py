@@ -18,7 +18,7 @@ from jahp_pl.codec.latents import Encoded
 from jahp_pl.codec.limits import max_steps
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.export import export
-from jahp_pl.model_io.export_config import WEIGHTS
+from jahp_pl.model_io.export_config import WEIGHTS_FILE
 from jahp_pl.model_io.load import load_model
 from tests.support.codec_models import GOLDEN, Variant, kodak_crop, load_golden, variable_codec
 from tests.support.format_networks import layers_of
@@ -57,7 +57,7 @@ def coded(request, tmp_path_factory) -> Coded:
     folder = tmp_path_factory.mktemp("export") / "m"
     codec = export(model, folder, {})
     encoded = codec.encode(kodak_crop()[:77, :120])  # ŷ of 5 x 8, ẑ of 2 x 2
-    tensors = safetensors.numpy.load((folder / WEIGHTS).read_bytes())
+    tensors = safetensors.numpy.load((folder / WEIGHTS_FILE).read_bytes())
     return Coded(request.param, tensors, codec, encoded)
 
 
@@ -119,7 +119,7 @@ def test_a_reader_written_from_the_page_gets_every_latent(coded):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 def test_weights_are_as_the_page_says(dtype, tmp_path):
     export(load_golden("joint"), tmp_path / "m", {}, dtype=dtype)
-    tensors = safetensors.torch.load_file(tmp_path / "m" / WEIGHTS)
+    tensors = safetensors.torch.load_file(tmp_path / "m" / WEIGHTS_FILE)
     for name, wanted in load_model(tmp_path / "m").state_dict().items():
         meant = tensors[name].double()
         if f"{name}.exponent" in tensors:
@@ -132,7 +132,7 @@ def test_weights_are_as_the_page_says(dtype, tmp_path):
 @pytest.mark.parametrize("name", ["joint", "mixture", "variable"])
 def test_a_reader_written_from_the_page_reads_the_golden_files(name, tmp_path):
     codec = export(load_golden(name), tmp_path / "m", {})
-    tensors = safetensors.numpy.load((tmp_path / "m" / WEIGHTS).read_bytes())
+    tensors = safetensors.numpy.load((tmp_path / "m" / WEIGHTS_FILE).read_bytes())
     data = (GOLDEN / f"{name}.jahp").read_bytes()
     decoded, reading = codec.decode(data), read_header(data)
     variant = Variant("joint", "gaussian", 3 if name == "mixture" else 1)

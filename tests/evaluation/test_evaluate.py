@@ -125,7 +125,7 @@ def test_a_diverged_model_is_reported_with_the_image(capsys) -> None:
     with torch.no_grad():
         model.g_a[-1].weight.mul_(1e9)
     hyper = {"model": {"entropy_model": "joint", "num_filters": 8, "num_latents": 12}}
-    state = {f"{checkpoint.MODEL}{name}": value for name, value in model.state_dict().items()}
+    state = {f"{checkpoint.MODEL_PREFIX}{name}": value for name, value in model.state_dict().items()}
     content = {
         checkpoint.CHECKPOINT_FORMAT_KEY: checkpoint.CHECKPOINT_FORMAT,
         checkpoint.HYPER_PARAMETERS: hyper,

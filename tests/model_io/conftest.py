@@ -44,6 +44,6 @@ def run_folder(tmp_path):
         checkpoint.HYPER_PARAMETERS: settings,
         "global_step": 11,
     }
-    content["state_dict"] = {f"{checkpoint.MODEL}{name}": value for name, value in model.state_dict().items()}
+    content["state_dict"] = {f"{checkpoint.MODEL_PREFIX}{name}": value for name, value in model.state_dict().items()}
     torch.save(content, path)
     return tmp_path / "run"

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 
 from jahp_pl.model_io.export import load_export
-from jahp_pl.model_io.export_config import CONFIG, WEIGHTS, ExportError
+from jahp_pl.model_io.export_config import CONFIG_FILE, WEIGHTS_FILE, ExportError
 from jahp_pl.model_io.load import load_codec, load_model
 from jahp_pl.model_io.tensor_layout import EXPORT_FORMAT
 from jahp_pl.runtime.load import load_runtime
@@ -19,29 +19,29 @@ from jahp_pl.runtime.load import load_runtime
 
 def change(folder: Path, change_tensors=lambda tensors: None, **settings) -> None:
     """Alter an export and correct its checksum."""
-    tensors = safetensors.torch.load_file(folder / WEIGHTS)
+    tensors = safetensors.torch.load_file(folder / WEIGHTS_FILE)
     change_tensors(tensors)
     data = safetensors.torch.save(tensors)
-    (folder / WEIGHTS).write_bytes(data)
-    config = json.loads((folder / CONFIG).read_text())
+    (folder / WEIGHTS_FILE).write_bytes(data)
+    config = json.loads((folder / CONFIG_FILE).read_text())
     config |= {"sha256": hashlib.sha256(data).hexdigest()} | settings
-    (folder / CONFIG).write_text(json.dumps(config))
+    (folder / CONFIG_FILE).write_text(json.dumps(config))
 
 
 def test_an_altered_or_shortened_file_is_refused(folder):
-    data = (folder / WEIGHTS).read_bytes()
+    data = (folder / WEIGHTS_FILE).read_bytes()
     for altered in (data[:1000] + bytes([data[1000] ^ 1]) + data[1001:], data[:-1], b"", data + b"x"):
-        (folder / WEIGHTS).write_bytes(altered)
+        (folder / WEIGHTS_FILE).write_bytes(altered)
         with pytest.raises(ExportError, match=r"model\.safetensors: does not match the checksum"):
             load_codec(folder)
 
 
 def test_a_missing_file_is_named(folder):
-    (folder / WEIGHTS).rename(folder / "elsewhere")
+    (folder / WEIGHTS_FILE).rename(folder / "elsewhere")
     with pytest.raises(ExportError, match=r"model\.safetensors: is missing"):
         load_codec(folder)
-    (folder / "elsewhere").rename(folder / WEIGHTS)
-    (folder / CONFIG).unlink()
+    (folder / "elsewhere").rename(folder / WEIGHTS_FILE)
+    (folder / CONFIG_FILE).unlink()
     with pytest.raises(ExportError, match=r"config\.json: is missing"):
         load_codec(folder)
 
@@ -124,15 +124,17 @@ def test_a_config_that_does_not_fit_is_refused(settings, words, load, folder):
 @BOTH_RUNTIMES
 def test_a_config_that_is_not_json_is_refused(load, folder):
     for text in (b"", b"{", b"[1]", b"\xff\xfe", b"[" * 100_000):
-        (folder / CONFIG).write_bytes(text)
+        (folder / CONFIG_FILE).write_bytes(text)
         with pytest.raises(ExportError, match=r"config\.json"):
             load(folder)
 
 
 def test_weights_of_an_absurd_size_are_refused_unread(folder):
-    with (folder / WEIGHTS).open("r+b") as file:
+    with (folder / WEIGHTS_FILE).open("r+b") as file:
         file.truncate(2**40)  # without taking any space
-    with pytest.raises(ExportError, match=rf"{WEIGHTS}: has 1099511627776 bytes, more than the maximum of 1073741824"):
+    with pytest.raises(
+        ExportError, match=rf"{WEIGHTS_FILE}: has 1099511627776 bytes, more than the maximum of 1073741824"
+    ):
         load_export(folder)
 
 

@@ -19,7 +19,7 @@ from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.checkpoint import find_checkpoint, training_facts
 from jahp_pl.model_io.compensated_rounding import round_kernels
 from jahp_pl.model_io.export import export, load_export
-from jahp_pl.model_io.export_config import CONFIG, WEIGHTS, ExportError
+from jahp_pl.model_io.export_config import CONFIG_FILE, WEIGHTS_FILE, ExportError
 from jahp_pl.model_io.load import load_codec, load_model
 from jahp_pl.model_io.tensor_layout import DTYPES
 from jahp_pl.model_io.tensors import restore, store
@@ -72,7 +72,7 @@ def test_no_weights_are_drawn_before_those_of_an_export_or_a_checkpoint_are_read
 
 def test_two_exports_of_one_model_are_the_same_bytes(original, tmp_path):
     export(load_golden("joint"), tmp_path / "again", FACTS)
-    for name in (CONFIG, WEIGHTS):  # the card has the folder's name
+    for name in (CONFIG_FILE, WEIGHTS_FILE):  # the card has the folder's name
         assert (tmp_path / "again" / name).read_bytes() == (original / name).read_bytes()
 
 
@@ -90,7 +90,7 @@ def test_a_smaller_export_is_a_codec_of_the_rounded_weights(dtype, share, origin
         assert tensor.dtype == torch.float32
         if name.endswith("bias") or name.startswith("prior"):
             assert torch.equal(tensor, model.state_dict()[name]), "few, hence not rounded"
-    sizes = [(folder / WEIGHTS).stat().st_size for folder in (tmp_path / "half", original)]
+    sizes = [(folder / WEIGHTS_FILE).stat().st_size for folder in (tmp_path / "half", original)]
     tables = sum(4 * table.numel() for table in codec.tables().values())
     assert sizes[0] - tables < share * (sizes[1] - tables)
     again = export(load_model(tmp_path / "half"), tmp_path / "again", FACTS, dtype=dtype)
@@ -137,7 +137,7 @@ def test_errors_of_the_analysis_transform_cancel(photos):
 
 
 def test_masked_taps_are_not_stored(original):
-    tensors = safetensors.torch.load_file(original / WEIGHTS)
+    tensors = safetensors.torch.load_file(original / WEIGHTS_FILE)
     kernel, live = load_golden("joint").g_cm.weight, tensors["g_cm.weight"]
     assert live.shape == (24, 12, 12)
     assert torch.equal(live, kernel.flatten(2)[:, :, :12])
@@ -202,7 +202,7 @@ def test_the_command_exports_a_run_with_its_facts_but_no_paths(run_folder, tmp_p
     assert content.facts["loss"] == {"lmbda": 0.02}
     assert content.results is None
     assert content.facts["optim"] == {"start_from": "former"}
-    assert "/home/me" not in (tmp_path / "out" / CONFIG).read_text()
+    assert "/home/me" not in (tmp_path / "out" / CONFIG_FILE).read_text()
     assert content.fingerprint.hex() in capsys.readouterr().out
     main(["info", str(tmp_path)])
     output = capsys.readouterr().out

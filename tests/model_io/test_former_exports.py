@@ -14,7 +14,7 @@ import torch
 from jahp_pl.codec.codec import Codec
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.export import export, export_from, load_export
-from jahp_pl.model_io.export_config import CONFIG, WEIGHTS
+from jahp_pl.model_io.export_config import CONFIG_FILE, WEIGHTS_FILE
 from jahp_pl.model_io.load import load_codec
 from jahp_pl.model_io.tensors import restore, store
 from jahp_pl.runtime.load import load_runtime
@@ -33,8 +33,8 @@ def as_first_format(folder: Path, model: CompressionModel) -> None:
         "sha256": hashlib.sha256(data).hexdigest(), "facts": FACTS,
     }  # fmt: skip
     folder.mkdir()
-    (folder / WEIGHTS).write_bytes(data)
-    (folder / CONFIG).write_text(json.dumps(config))
+    (folder / WEIGHTS_FILE).write_bytes(data)
+    (folder / CONFIG_FILE).write_text(json.dumps(config))
 
 
 @pytest.mark.parametrize("name", ["joint", "mixture"])
@@ -52,15 +52,15 @@ def test_exports_of_the_first_format_are_read(name, tmp_path):
 def test_int8_exports_of_former_formats_are_read(version, tmp_path):
     model, folder = load_golden("joint"), tmp_path / "m"
     export(model, folder, FACTS, dtype="int8")
-    tables = {k: v for k, v in safetensors.torch.load_file(folder / WEIGHTS).items() if k.startswith("tables.")}
+    tables = {k: v for k, v in safetensors.torch.load_file(folder / WEIGHTS_FILE).items() if k.startswith("tables.")}
     tensors = store(model.state_dict(), "int8", version)
     former = load_golden("joint")
     former.load_state_dict(restore(tensors, former.state_dict(), "int8", version))
     codec, data = Codec(former), safetensors.torch.save(tensors | tables)
-    config = json.loads((folder / CONFIG).read_text()) | {"jahp_pl_export": version, "results": RESULTS}
+    config = json.loads((folder / CONFIG_FILE).read_text()) | {"jahp_pl_export": version, "results": RESULTS}
     config |= {"sha256": hashlib.sha256(data).hexdigest(), "fingerprint": codec.fingerprint.hex()}
-    (folder / WEIGHTS).write_bytes(data)
-    (folder / CONFIG).write_text(json.dumps(config))
+    (folder / WEIGHTS_FILE).write_bytes(data)
+    (folder / CONFIG_FILE).write_text(json.dumps(config))
     assert load_runtime(folder).fingerprint == load_codec(folder).fingerprint == codec.fingerprint
     assert load_codec(folder).compress(kodak_crop()[:72, :90]) == codec.compress(kodak_crop()[:72, :90])
     export_from(folder, tmp_path / "again")

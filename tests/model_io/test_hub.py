@@ -14,7 +14,7 @@ import jahp_pl
 from jahp_pl.codec.codec import Codec
 from jahp_pl.model_io import pretrained
 from jahp_pl.model_io.export import export
-from jahp_pl.model_io.export_config import CARD, CONFIG, WEIGHTS, ExportError
+from jahp_pl.model_io.export_config import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, ExportError
 from tests.support.codec_models import load_golden
 from tests.support.commands import run
 
@@ -59,9 +59,9 @@ def test_a_model_of_the_hub_is_loaded_and_named_like_any_other(tmp_path, capsys)
 
 
 def test_downloads_from_the_hub_are_validated_like_every_export(cached):
-    data = bytearray((cached / WEIGHTS).read_bytes())
+    data = bytearray((cached / WEIGHTS_FILE).read_bytes())
     data[1000] ^= 1
-    (cached / WEIGHTS).write_bytes(data)
+    (cached / WEIGHTS_FILE).write_bytes(data)
     with pytest.raises(ExportError, match="altered or cut short"):
         jahp_pl.load_codec("hf://user/mine")
 
@@ -101,13 +101,13 @@ def test_an_export_is_pushed_with_its_card_and_loads_from_what_was_pushed(folder
     address = pretrained.push(copy, "user/mine")
     assert address.endswith("user/mine")
     pushed = tmp_path / "server" / "user" / "mine"
-    assert {path.name for path in pushed.iterdir()} == {CARD, CONFIG, WEIGHTS}
+    assert {path.name for path in pushed.iterdir()} == {CARD_FILE, CONFIG_FILE, WEIGHTS_FILE}
     assert jahp_pl.load_codec(pushed).fingerprint == Codec(load_golden("joint")).fingerprint
     pretrained.push(folder, "user/mine")  # pushing again works
 
 
 def test_a_card_has_the_head_that_the_hub_reads(folder):
-    head = huggingface_hub.ModelCard((folder / CARD).read_text()).data
+    head = huggingface_hub.ModelCard((folder / CARD_FILE).read_text()).data
     assert head.library_name == "jahp_pl"
     assert "image-compression" in head.tags
 

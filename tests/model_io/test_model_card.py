@@ -7,7 +7,7 @@ import json
 import pytest
 
 from jahp_pl.model_io.export import export, export_from, load_export
-from jahp_pl.model_io.export_config import CARD, ExportError
+from jahp_pl.model_io.export_config import CARD_FILE, ExportError
 from jahp_pl.model_io.load import load_codec
 from tests.support.codec_models import load_golden
 from tests.support.exports import FACTS, RESULTS
@@ -27,19 +27,19 @@ def results(original, tmp_path):
 def test_the_card_of_a_model_that_started_from_another_says_so(original, tmp_path):
     facts = FACTS | {"step": 50, "optim": {"start_from": "first"}, "note": "Ten hours in all."}
     export(load_golden("joint"), tmp_path / "m", facts)
-    training = (tmp_path / "m" / CARD).read_text().split("## Training\n\n")[1]
+    training = (tmp_path / "m" / CARD_FILE).read_text().split("## Training\n\n")[1]
     assert training.startswith(
         "Ten hours in all.\n\nThe last run, which started from the weights of `first`:\n\n| | |\n"
     )
     assert "| steps | 50 |" in training
-    assert "The last run" not in (original / CARD).read_text()
+    assert "The last run" not in (original / CARD_FILE).read_text()
 
 
 def test_results_of_the_model_go_into_config_and_card(results, original, folder, tmp_path):
     export_from(original, tmp_path / "rated", results=results)
     stored = load_export(tmp_path / "rated").results
     assert stored == RESULTS
-    assert "| Kodak (24 images) | 0.2500 | 30.50 dB | 0.9500 |" in (tmp_path / "rated" / CARD).read_text()
+    assert "| Kodak (24 images) | 0.2500 | 30.50 dB | 0.9500 |" in (tmp_path / "rated" / CARD_FILE).read_text()
     export_from(tmp_path / "rated", tmp_path / "rated", overwrite=True)
     assert load_export(tmp_path / "rated").results == stored, "kept with the model"
     export_from(tmp_path / "rated", tmp_path / "half", dtype="bfloat16")
@@ -62,7 +62,7 @@ def test_results_that_cannot_be_read_are_named(original, tmp_path):
 
 def test_the_card_says_what_the_model_is_and_how_to_use_it(run_folder, tmp_path):
     codec = export_from(run_folder, tmp_path / "mine")
-    card = (tmp_path / "mine" / CARD).read_text()
+    card = (tmp_path / "mine" / CARD_FILE).read_text()
     for words in (
         "# mine\n",
         "N = 8, M = 12",

@@ -13,7 +13,7 @@ import torch
 
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.entropy.fixed_point import quantize
-from jahp_pl.codec.entropy.integer_layers import LARGEST, SMALLEST
+from jahp_pl.codec.entropy.integer_layers import ROW_MAX, ROW_MIN
 from jahp_pl.codec.entropy.networks import to_raw
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.export import export
@@ -174,7 +174,13 @@ def test_powers_by_comparison_are_those_by_bits(monkeypatch):
     exponents = torch.randint(-149, 128, (4000, 1)).double()
     values = (torch.rand(4000, 5, dtype=torch.float64) * 2.0**exponents).float()
     edges = [2.0**e * (1 + d) for e in range(-45, 46) for d in (-(2.0**-24), 0, 2.0**-23)]
-    edges += [0.0, SMALLEST, LARGEST, float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)]
+    edges += [
+        0.0,
+        ROW_MIN,
+        ROW_MAX,
+        float(np.finfo(np.float32).max),
+        float(np.finfo(np.float32).tiny),
+    ]
     values = torch.cat([values, torch.tensor(edges)[:, None].expand(-1, 5)])
     by_bits = quantize(values)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)

@@ -17,7 +17,7 @@ from jahp_pl.codec.bitstream import unpack
 from jahp_pl.codec.codec import Codec
 from jahp_pl.model_io import pretrained
 from jahp_pl.model_io.export import export, load_export
-from jahp_pl.model_io.export_config import CONFIG, ExportError
+from jahp_pl.model_io.export_config import CONFIG_FILE, ExportError
 from tests.support.codec_models import kodak_crop, load_golden, variable_model
 from tests.support.commands import run
 
@@ -229,7 +229,7 @@ def test_without_bundled_models_each_use_says_that_one_must_be_given(photo, caps
 
 def test_a_damaged_bundled_model_is_named(tmp_path, monkeypatch, capsys):
     export(unlike(0), tmp_path / "weights" / "one", {})
-    (tmp_path / "weights" / "one" / CONFIG).write_text("{}")
+    (tmp_path / "weights" / "one" / CONFIG_FILE).write_text("{}")
     monkeypatch.setattr(pretrained, "BUNDLED_FOLDER", tmp_path / "weights")
     assert run("info") == 2
     assert "one/config.json: does not belong to a jahp_pl export" in capsys.readouterr().err

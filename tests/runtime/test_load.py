@@ -13,7 +13,7 @@ import torch
 
 from jahp_pl.config import BUILT_IN, PARTS
 from jahp_pl.model_io.export import export
-from jahp_pl.model_io.export_config import CONFIG, WEIGHTS, ExportError
+from jahp_pl.model_io.export_config import CONFIG_FILE, WEIGHTS_FILE, ExportError
 from jahp_pl.runtime.load import load_runtime
 from jahp_pl.runtime.weights import read_export
 from tests.support.codec_models import JOINT, codec_of
@@ -37,7 +37,7 @@ def test_stored_weights_are_those_of_torch(dtype: str, tmp_path: Path) -> None:
 )
 def test_an_export_that_is_not_whole_is_refused(what: str, said: str, tmp_path: Path) -> None:
     export(codec_of(JOINT).model, tmp_path / "m", {})
-    path, config = tmp_path / "m" / WEIGHTS, json.loads((tmp_path / "m" / CONFIG).read_text())
+    path, config = tmp_path / "m" / WEIGHTS_FILE, json.loads((tmp_path / "m" / CONFIG_FILE).read_text())
     tensors = safetensors.torch.load(path.read_bytes())
     if what == "weight":
         tensors["g_s.2.bias"][0] += 1
@@ -46,7 +46,7 @@ def test_an_export_that_is_not_whole_is_refused(what: str, said: str, tmp_path: 
     path.write_bytes(safetensors.torch.save(tensors))
     if what != "checksum":
         config["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-        (tmp_path / "m" / CONFIG).write_text(json.dumps(config))
+        (tmp_path / "m" / CONFIG_FILE).write_text(json.dumps(config))
     with pytest.raises(ExportError, match=said):
         load_runtime(tmp_path / "m")
 
@@ -74,10 +74,10 @@ def test_an_export_that_is_not_whole_is_refused(what: str, said: str, tmp_path: 
 )
 def test_damaged_weights_are_refused_even_if_the_checksum_fits(data: bytes, tmp_path: Path) -> None:
     export(codec_of(JOINT).model, tmp_path / "m", {})
-    (tmp_path / "m" / WEIGHTS).write_bytes(data)
-    config = json.loads((tmp_path / "m" / CONFIG).read_text())
+    (tmp_path / "m" / WEIGHTS_FILE).write_bytes(data)
+    config = json.loads((tmp_path / "m" / CONFIG_FILE).read_text())
     config["sha256"] = hashlib.sha256(data).hexdigest()
-    (tmp_path / "m" / CONFIG).write_text(json.dumps(config))
+    (tmp_path / "m" / CONFIG_FILE).write_text(json.dumps(config))
     with pytest.raises(ExportError, match=r"model.safetensors: is damaged \(.*\); fetch it again"):
         load_runtime(tmp_path / "m")
 
@@ -87,12 +87,12 @@ def test_parts_that_only_torch_has_are_refused_by_name(
     setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export(codec_of(JOINT).model, tmp_path / "m", {})
-    config = json.loads((tmp_path / "m" / CONFIG).read_text())
+    config = json.loads((tmp_path / "m" / CONFIG_FILE).read_text())
     config["model"][setting] = "own"
     data = safetensors.torch.save({"g_a.own": torch.ones(2)})
-    (tmp_path / "m" / WEIGHTS).write_bytes(data)
+    (tmp_path / "m" / WEIGHTS_FILE).write_bytes(data)
     config["sha256"] = hashlib.sha256(data).hexdigest()
-    (tmp_path / "m" / CONFIG).write_text(json.dumps(config))
+    (tmp_path / "m" / CONFIG_FILE).write_text(json.dumps(config))
     with pytest.raises(ExportError, match=f"model.{setting}"):
         load_runtime(tmp_path / "m")
     monkeypatch.setitem(PARTS, setting, [*PARTS[setting], "own"])  # as an import would

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jahp_pl.model_io.tensor_layout import EXPONENT
+from jahp_pl.model_io.tensor_layout import EXPONENT_SUFFIX
 from jahp_pl.runtime.weights import LazyWeights
 
 BFLOAT16 = {"largest": 0x7F7F, "lowest": 0xFF7F, "infinite": 0x7F80, "-infinite": 0xFF80, "not a number": 0xFFC1}
@@ -21,7 +21,10 @@ def test_bfloat16(word: int) -> None:
 @pytest.mark.parametrize("exponent", [-126, 0, 119, 120, 121, 122, 126, 127])
 @pytest.mark.parametrize("integer", [1, 2, -127, 127])
 def test_integers_times_a_power_of_two(exponent: int, integer: int) -> None:
-    arrays = {"w": np.array([[integer, 0]], dtype=np.int8), f"w{EXPONENT}": np.array([[exponent]], dtype=np.int8)}
+    arrays = {
+        "w": np.array([[integer, 0]], dtype=np.int8),
+        f"w{EXPONENT_SUFFIX}": np.array([[exponent]], dtype=np.int8),
+    }
     weights = LazyWeights(arrays)
     assert weights.is_finite("w") == bool(np.isfinite(weights["w"]).all())
     assert weights.is_finite("w") == (abs(integer) * 2.0**exponent < 2.0**128)

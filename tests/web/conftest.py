@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from jahp_pl.model_io.export import export
-from jahp_pl.model_io.export_config import CONFIG
+from jahp_pl.model_io.export_config import CONFIG_FILE
 from tests.support.browser import Page, chromium
 from tests.support.codec_models import MIXTURE, codec_of, variable_model
 from tests.support.web_page import VENDOR, Site, script
@@ -21,7 +21,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Site]]
         folder = tmp_path_factory.mktemp(name)
         codec = export(model, folder / "export", {})
         if name == "mixture":  # as former versions named the entropy model
-            config = folder / "export" / CONFIG
+            config = folder / "export" / CONFIG_FILE
             config.write_text(config.read_text().replace('"entropy_model"', '"rung"'))
         (folder / "page").mkdir()
         script("build").build(VENDOR, folder / "page", folder / "export")

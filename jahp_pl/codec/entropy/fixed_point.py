@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jahp_pl.codec.entropy.integer_layers import LARGEST, LARGEST_INPUT, SMALLEST, IntegerLayer
+from jahp_pl.codec.entropy.integer_layers import LARGEST_INPUT, ROW_MAX, ROW_MIN, IntegerLayer
 from jahp_pl.codec.packed_weights import multiply, pack_if_faster
 
 EXPONENT_FIELD = 0x7F800000
@@ -117,18 +117,18 @@ def quantize(values: Tensor) -> Tensor:
         rounded = torch.div(values, steps).round_().mul_(steps)
     else:
         # A float32 without its sign and mantissa is the power of two at or below it.
-        power = largest.clamp_(SMALLEST, LARGEST).view(torch.int32).bitwise_and_(EXPONENT_FIELD).view(torch.float32)
+        power = largest.clamp_(ROW_MIN, ROW_MAX).view(torch.int32).bitwise_and_(EXPONENT_FIELD).view(torch.float32)
         # float32 has no bits below one step next to this number, so adding it rounds to whole steps, halves to even.
         anchor = power.mul_(ANCHOR)
         rounded = torch.add(values, anchor).sub_(anchor)
-    return rounded.clamp_(-2 * LARGEST, 2 * LARGEST)  # effective only in rows whose step is the largest
+    return rounded.clamp_(-2 * ROW_MAX, 2 * ROW_MAX)  # effective only in rows whose step is the largest
 
 
 def _power_by_comparison(largest: Tensor) -> Tensor:
-    """Return the power of two at or below each number (n, 1), from `SMALLEST` to `LARGEST`.
+    """Return the power of two at or below each number (n, 1), from `ROW_MIN` to `ROW_MAX`.
 
     Used in exported graphs, whose formats cannot access the bits of a float.
     """
-    exponents = range(round(math.log2(SMALLEST)), round(math.log2(LARGEST)) + 1)
+    exponents = range(round(math.log2(ROW_MIN)), round(math.log2(ROW_MAX)) + 1)
     powers = torch.tensor([2.0**exponent for exponent in exponents], device=largest.device)
     return powers[(largest >= powers[1:]).sum(1)].unsqueeze(1)

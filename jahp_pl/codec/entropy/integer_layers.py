@@ -20,10 +20,10 @@ FLOAT32_EXACT = 2**24
 """float32 holds every integer up to this one."""
 LARGEST_INPUT = 2**10
 """Inputs are integers from -2^10 to 2^10, i.e. 11 bits."""
-SMALLEST, LARGEST = 2.0**-40, 2.0**40
-"""Bounds for the largest magnitude in a row of activations; smaller rows are scaled as if they reached SMALLEST, larger
-ones are clamped."""
-GRID_LIMIT = 32
+ROW_MIN, ROW_MAX = 2.0**-40, 2.0**40
+"""Bounds of the largest magnitude in a row of activations: smaller rows are scaled as if it were `ROW_MIN`, and larger
+numbers are clamped."""
+MAX_GRID_EXPONENT = 32
 """Grid steps are between 2^-32 and 2^32, so that all scales are ordinary floats."""
 FRACTION_BITS = 12
 """Raw entropy parameters are integers in steps of 2^-12."""
@@ -136,8 +136,8 @@ def convert_layer(
     sums = np.stack([np.abs(tap, dtype=np.float64).sum(axis=0) for tap in taps])
     # Powers of two by frexp and Python's arithmetic, which are exact; a vectorized log2 or exp2 may miss them.
     largest = (sums.max(axis=0) / room).tolist()
-    exponents = [max(math.frexp(value)[1], -GRID_LIMIT) if value else 0 for value in largest]
-    if max(exponents) > GRID_LIMIT:
+    exponents = [max(math.frexp(value)[1], -MAX_GRID_EXPONENT) if value else 0 for value in largest]
+    if max(exponents) > MAX_GRID_EXPONENT:
         raise UnusableModelError(f"{name}: weights up to {np.abs(weight).max():.2e} are too large; train again")
     grid = np.array([2.0**exponent for exponent in exponents], dtype=np.float32)
     integers = np.empty(weight.shape, dtype=np.float32)

@@ -19,14 +19,14 @@ from torch import Tensor
 from jahp_pl.codec.arrays import Float32Array, IndexArray
 from jahp_pl.codec.entropy.byte_product import ByteProduct, padded_rows
 from jahp_pl.codec.entropy.fixed_point import ANCHOR, EXPONENT_FIELD, FixedPointLayer
-from jahp_pl.codec.entropy.integer_layers import FRACTION_BITS, LARGEST, RAW_CLAMP, SMALLEST
+from jahp_pl.codec.entropy.integer_layers import FRACTION_BITS, RAW_CLAMP, ROW_MAX, ROW_MIN
 from jahp_pl.codec.entropy.networks import ExactContextNetwork
 from jahp_pl.codec.packed_weights import multiply
 
 FEW_ROWS = 256
 """Maximum number of rows for which calling an operation takes longer than its arithmetic."""
 
-_SMALLEST, _LARGEST, _LIMIT = np.float32(SMALLEST), np.float32(LARGEST), 2 * LARGEST
+_ROW_MIN, _ROW_MAX, _LIMIT = np.float32(ROW_MIN), np.float32(ROW_MAX), 2 * ROW_MAX
 _ANCHOR, _EXPONENT_FIELD = np.float32(ANCHOR), np.int32(EXPONENT_FIELD)
 _RAW_STEPS = np.float32(2.0**FRACTION_BITS)
 
@@ -80,8 +80,8 @@ class _Layer(NamedTuple):
         anchor, bits = self.anchor, self.anchor.view(np.int32)
         np.abs(self.out, out=self.scratch)
         torch.amax(self.scratch_rows, 1, True, out=self.anchor_rows)
-        np.maximum(anchor, _SMALLEST, out=anchor)
-        np.minimum(anchor, _LARGEST, out=anchor)
+        np.maximum(anchor, _ROW_MIN, out=anchor)
+        np.minimum(anchor, _ROW_MAX, out=anchor)
         np.bitwise_and(bits, _EXPONENT_FIELD, out=bits)
         np.multiply(anchor, _ANCHOR, out=anchor)
         return self.out_rows.add_(self.anchor_rows).sub_(self.anchor_rows).clamp_(-_LIMIT, _LIMIT)

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, quantize
-from jahp_pl.codec.entropy.integer_layers import LARGEST, LARGEST_INPUT, SMALLEST
+from jahp_pl.codec.entropy.integer_layers import LARGEST_INPUT, ROW_MAX, ROW_MIN
 from jahp_pl.codec.packed_weights import pack_weight
 from tests.support.integer_layers import convert_layer, largest_sum
 
 
 def steps_of(values: Tensor) -> Tensor:
     """Compute the value of one integer step for each row, (n, 1), from the row's largest number."""
-    largest = values.abs().amax(1, keepdim=True).double().clamp(SMALLEST, LARGEST)
+    largest = values.abs().amax(1, keepdim=True).double().clamp(ROW_MIN, ROW_MAX)
     return torch.exp2(torch.frexp(largest).exponent - 1.0) * 2 / LARGEST_INPUT
 
 
@@ -147,10 +147,10 @@ def test_the_largest_mantissa_is_reached_from_below_a_power_of_two() -> None:
 @pytest.mark.parametrize(
     ("values", "mantissas", "step"),
     [
-        ([0.0, -0.0], [0, 0], SMALLEST), ([1e-42, -1e-45], [0, 0], SMALLEST),
-        ([2.0**-60, 2.0**-41], [0, 256], SMALLEST),
-        ([2.0**41, 1.0], [1024, 0], LARGEST), ([-3e38, 2.0**40], [-1024, 512], LARGEST),
-        ([math.inf, -math.inf], [1024, -1024], LARGEST),
+        ([0.0, -0.0], [0, 0], ROW_MIN), ([1e-42, -1e-45], [0, 0], ROW_MIN),
+        ([2.0**-60, 2.0**-41], [0, 256], ROW_MIN),
+        ([2.0**41, 1.0], [1024, 0], ROW_MAX), ([-3e38, 2.0**40], [-1024, 512], ROW_MAX),
+        ([math.inf, -math.inf], [1024, -1024], ROW_MAX),
     ],
 )  # fmt: skip
 def test_tiny_inputs_count_little_and_huge_ones_are_clamped(

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from jahp_pl.codec.entropy.integer_layers import (
     FLOAT32_EXACT,
-    GRID_LIMIT,
     LARGEST_INPUT,
     LATENT_RADIX,
+    MAX_GRID_EXPONENT,
     UnusableModelError,
     conv_taps,
 )
@@ -65,7 +65,7 @@ def test_the_bound_holds_for_weights_made_to_break_it_and_the_grid_is_the_finest
     assert float((layer.weight.double() - weight).abs().div(layer.grid).max()) <= 0.5
     largest = weight.double().abs().sum(1).amax(0)
     room = FLOAT32_EXACT // largest_input - weight.shape[1] // 2 - 1
-    finest = (largest * 2 / layer.grid >= room) | (layer.grid == 2.0**-GRID_LIMIT) | (largest == 0)
+    finest = (largest * 2 / layer.grid >= room) | (layer.grid == 2.0**-MAX_GRID_EXPONENT) | (largest == 0)
     assert bool(finest.all())
 
 
