@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jahp_pl.evaluation.classical import CODECS, ClassicalCodec, encode
-from jahp_pl.evaluation.curve_files import are_of_images, check_stored_images, read_curve_file
+from jahp_pl.evaluation.curve_files import check_stored_images, read_curve_file, rows_match_images
 from jahp_pl.evaluation.image_set import ImageIdentity, Original, add_name_to_errors, identify, pixels_hash
 from jahp_pl.files import write_json
 from jahp_pl.images.io import RGB, decode_rgb
@@ -157,7 +157,7 @@ def _begin_curve(
         return {key: curve.get(key) for key in identity} == identity
 
     def kept(curve: dict[str, Any]) -> dict[int, dict[str, Any]]:
-        return {point["quality"]: point for point in curve["points"] if are_of_images(point["images"], identities)}
+        return {point["quality"]: point for point in curve["points"] if rows_match_images(point["images"], identities)}
 
     old, unfinished = find(stored["curves"]), find(stored.get("unfinished", ()))
     if old is not None and is_same_curve(old) and not force:

@@ -28,7 +28,7 @@ def read_curve_file(path: Path) -> dict[str, Any]:
         content = json_content.read(path)
     except ValueError as error:
         raise EvaluationError(f"{path}: is not JSON ({error}); {remedy}") from None
-    if not _is_content(content):
+    if not _is_curve_file(content):
         raise EvaluationError(f"{path}: has no results of `jahp classical`; {remedy}")
     result: dict[str, Any] = content
     return result
@@ -54,7 +54,7 @@ def check_stored_images(
         for curve in curves
         if not _is_published(curve)
         for point in curve["points"]
-        if not are_of_images(point["images"], identities)
+        if not rows_match_images(point["images"], identities)
     }
     if not others:
         return
@@ -68,19 +68,19 @@ def check_stored_images(
         raise EvaluationError(f"{found}; choose another --output, or replace them with --force")
 
 
-def are_of_images(rows: Sequence[dict[str, Any]], identities: Sequence[ImageIdentity]) -> bool:
+def rows_match_images(rows: Sequence[dict[str, Any]], identities: Sequence[ImageIdentity]) -> bool:
     """Check whether the rows of a point belong to these images; rows of early versions lack the hash of pixels."""
     return len(rows) == len(identities) and all(
-        row["name"] == image.name and _may_be(row, image) for row, image in zip(rows, identities, strict=True)
+        row["name"] == image.name and _may_be_image(row, image) for row, image in zip(rows, identities, strict=True)
     )
 
 
-def _may_be(row: dict[str, Any], image: ImageIdentity) -> bool:
+def _may_be_image(row: dict[str, Any], image: ImageIdentity) -> bool:
     size = (row.get("width", image.width), row.get("height", image.height))
     return may_be_same_image((size, row.get("pixels", "")), ((image.width, image.height), image.pixels))
 
 
-def _is_content(content: object) -> bool:
+def _is_curve_file(content: object) -> bool:
     if not isinstance(content, dict):
         return False
     curves, unfinished = content.get("curves"), content.get("unfinished", [])

@@ -117,7 +117,7 @@ class CpuAnalysis:
             half.data[stop - first :] = 0
             filled = stop
             rows = half.data[: step + 4, : num_columns * layer.TILE_IN + 4]
-            layer.strip(rows, quarter.window(top * TILE, num_rows * TILE, num_columns * TILE, 0), scratch)
+            layer.convolve_strip(rows, quarter.window(top * TILE, num_rows * TILE, num_columns * TILE, 0), scratch)
         quarter.clear_surroundings()
         return quarter
 
@@ -169,7 +169,9 @@ class CpuSynthesis:
         carried: Tensor | None = None
         for top, num_rows, num_columns in _strips(quarter.height, quarter.width):
             half = scratch("half", layer.TILE_OUT * num_rows, layer.TILE_OUT * num_columns, layer.num_out)
-            layer.strip(quarter.window(top * TILE, num_rows * TILE, num_columns * TILE, layer.BORDER), half, scratch)
+            layer.convolve_strip(
+                quarter.window(top * TILE, num_rows * TILE, num_columns * TILE, layer.BORDER), half, scratch
+            )
             first = top * layer.TILE_OUT
             sums = self._sums(half[: height - first], width, carried, scratch)
             # Row 0 of the sums is row first - 1 of the map; the last two rows are incomplete until the next strip.
@@ -211,7 +213,7 @@ def _convolve(layer: Upsampling | Downsampling, x: PaddedMap, scratch: Scratch) 
             canvas.window(top * tile, num_rows * tile, num_columns * tile, around)
             for canvas, tile, around in ((x, layer.TILE_IN, layer.BORDER), (out, layer.TILE_OUT, 0))
         )
-        layer.strip(before, after, scratch)
+        layer.convolve_strip(before, after, scratch)
     out.clear_surroundings()
     return out
 

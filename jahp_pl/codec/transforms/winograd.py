@@ -147,7 +147,7 @@ class Upsampling(_StridedConvolution):
         # A transposed convolution gathers from the coarse grid with the flipped kernel.
         super().__init__(conv.weight.detach().flip(2, 3), conv.bias, DROPPED_UP, gdn)
 
-    def strip(self, x: Tensor, out: Tensor, scratch: Scratch) -> None:
+    def convolve_strip(self, x: Tensor, out: Tensor, scratch: Scratch) -> None:
         """Compute n x m tiles.
 
         Args:
@@ -181,7 +181,7 @@ class Downsampling(_StridedConvolution):
         assert conv.bias is not None
         super().__init__(conv.weight.detach().transpose(0, 1), conv.bias, DROPPED_DOWN, gdn)
 
-    def strip(self, x: Tensor, out: Tensor, scratch: Scratch) -> None:
+    def convolve_strip(self, x: Tensor, out: Tensor, scratch: Scratch) -> None:
         """Compute n x m tiles.
 
         Args:

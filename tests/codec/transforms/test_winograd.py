@@ -49,7 +49,7 @@ def test_upsampling_is_the_transposed_convolution(
     x = torch.randn(1, num_channels[0], TILE * num_rows, TILE * num_columns)
     out = torch.full((8 * num_rows, 8 * num_columns, num_channels[1]), torch.nan)
     layer = Upsampling(conv, MatrixGDN(gdn) if normalized else None)
-    layer.strip(channels_last(F.pad(x, (1, 1, 1, 1))), out, Scratch(CPU))
+    layer.convolve_strip(channels_last(F.pad(x, (1, 1, 1, 1))), out, Scratch(CPU))
     exact = conv.double()(x.double())
     assert error(out, gdn.double()(exact) if normalized else exact) < 5e-6
 
@@ -65,7 +65,7 @@ def test_downsampling_is_the_strided_convolution(
     x = torch.randn(1, num_channels[0], 8 * num_rows, 8 * num_columns)
     out = torch.full((TILE * num_rows, TILE * num_columns, num_channels[1]), torch.nan)
     layer = Downsampling(conv, MatrixGDN(gdn) if normalized else None)
-    layer.strip(channels_last(F.pad(x, (2, 2, 2, 2))), out, Scratch(CPU))
+    layer.convolve_strip(channels_last(F.pad(x, (2, 2, 2, 2))), out, Scratch(CPU))
     exact = conv.double()(x.double())
     assert error(out, gdn.double()(exact) if normalized else exact) < 5e-6
 
@@ -76,8 +76,8 @@ def test_a_window_of_a_larger_map_can_be_written() -> None:
     alone = torch.empty(8, 16, 4)
     with torch.no_grad():
         layer = Upsampling(conv, None)
-        layer.strip(x, alone, Scratch(CPU))
-        layer.strip(x, canvas[2:10, 2:18], Scratch(CPU))
+        layer.convolve_strip(x, alone, Scratch(CPU))
+        layer.convolve_strip(x, canvas[2:10, 2:18], Scratch(CPU))
     assert torch.equal(canvas[2:10, 2:18], alone)
     canvas[2:10, 2:18] = 0
     assert not canvas.any()
