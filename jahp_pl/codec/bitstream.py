@@ -111,16 +111,17 @@ def pack(header: Header, payload: bytes) -> bytes:
             f"the color profile has {len(header.icc)} bytes; a file holds at most {MAX_ICC_BYTES}; leave it out"
         )
     smallest = header.latent_min
-    head = MAGIC + bytes([2 if header.flags else 1]) + header.fingerprint
+    header_bytes = MAGIC + bytes([2 if header.flags else 1]) + header.fingerprint
     if header.flags:
-        head += to_varint(header.flags)
+        header_bytes += to_varint(header.flags)
     if header.level_steps is not None:
-        head += to_varint(header.level_steps)
-    head += to_varint(header.width) + to_varint(header.height)
-    head += to_varint(2 * smallest if smallest >= 0 else -2 * smallest - 1) + to_varint(header.latent_max - smallest)
-    head += to_varint(len(profile)) + to_varint(len(payload))
-    crc = zlib.crc32(payload, zlib.crc32(profile, zlib.crc32(head)))
-    return head + crc.to_bytes(4, "little") + profile + payload
+        header_bytes += to_varint(header.level_steps)
+    header_bytes += to_varint(header.width) + to_varint(header.height)
+    zigzag = 2 * smallest if smallest >= 0 else -2 * smallest - 1
+    header_bytes += to_varint(zigzag) + to_varint(header.latent_max - smallest)
+    header_bytes += to_varint(len(profile)) + to_varint(len(payload))
+    crc = zlib.crc32(payload, zlib.crc32(profile, zlib.crc32(header_bytes)))
+    return header_bytes + crc.to_bytes(4, "little") + profile + payload
 
 
 class _Fields(NamedTuple):
@@ -223,7 +224,7 @@ def _read_fields(data: bytes, version: int) -> _Fields:
 
 def _checked_rest(data: bytes, fields: _Fields) -> bytes:
     """Check the length and the checksum of a file, and return its profile and payload."""
-    head, crc, rest = data[: fields.end], data[fields.end : fields.end + 4], data[fields.end + 4 :]
+    header_bytes, crc, rest = data[: fields.end], data[fields.end : fields.end + 4], data[fields.end + 4 :]
     expected = fields.profile_length + fields.payload_length
     if len(crc) < 4 or len(rest) < expected:
         raise BitstreamError(
@@ -231,7 +232,7 @@ def _checked_rest(data: bytes, fields: _Fields) -> bytes:
         )
     if len(rest) > expected:
         raise BitstreamError(f"the file has {len(rest) - expected} extra bytes after its payload; fetch it again")
-    if zlib.crc32(rest, zlib.crc32(head)) != int.from_bytes(crc, "little"):
+    if zlib.crc32(rest, zlib.crc32(header_bytes)) != int.from_bytes(crc, "little"):
         raise BitstreamError("the file is damaged (its checksum does not match); fetch it again")
     return rest
 

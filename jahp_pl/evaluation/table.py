@@ -13,10 +13,10 @@ from jahp_pl.text import count_of
 def format_evaluation_table(evaluation: Evaluation) -> str:
     """Format one line per image, and the mean below."""
     width = max(5, *(len(result.row.name) for result in evaluation.images))
-    head = _header("image", width, evaluation.classical_title)
-    lines = [head, "-" * len(head)]
+    header = _header("image", width, evaluation.classical_title)
+    lines = [header, "-" * len(header)]
     lines += [_line(width, result.row, result.classical) for result in evaluation.images]
-    lines.append("-" * len(head))
+    lines.append("-" * len(header))
     lines.append(_line(width, evaluation.mean, evaluation.classical_mean))
     return "\n".join(lines)
 
@@ -33,9 +33,9 @@ def format_model_table(by_model: Mapping[str, Sequence[Evaluation]]) -> str:
         for evaluation in evaluations
     ]
     width = max(5, *(len(name) for name, _ in rows))
-    head = _header("model", width, rows[0][1].classical_title)
+    header = _header("model", width, rows[0][1].classical_title)
     lines = [_line(width, evaluation.mean._replace(name=name), evaluation.classical_mean) for name, evaluation in rows]
-    return "\n".join([head, "-" * len(head), *lines])
+    return "\n".join([header, "-" * len(header), *lines])
 
 
 def summarize(evaluation: Evaluation) -> str:
@@ -64,13 +64,13 @@ def summarize(evaluation: Evaluation) -> str:
 
 def format_curve(evaluations: Sequence[Evaluation]) -> str:
     """Format one line per quality with means over all images."""
-    head = "quality   level" + _columns(evaluations[0].classical_title)
+    header = "quality   level" + _columns(evaluations[0].classical_title)
     lines = [
         f"{evaluation.target.quality:7g} {evaluation.mean.level or 0:7.3f}"
         + _figures(evaluation.mean, evaluation.classical_mean)
         for evaluation in evaluations
     ]
-    return "\n".join([head, "-" * len(head), *lines])
+    return "\n".join([header, "-" * len(header), *lines])
 
 
 def explain_columns(evaluations: Iterable[Evaluation]) -> str:
@@ -93,10 +93,10 @@ def _header(first: str, width: int, classical_title: str | None) -> str:
 
 def _columns(classical_title: str | None) -> str:
     """Return the heads of the columns that `_figures` fills."""
-    head = "     bpp    PSNR MS-SSIM"
+    header = "     bpp    PSNR MS-SSIM"
     if classical_title is not None:
-        head += f" | {classical_title + ':':>11} bpp    PSNR MS-SSIM"
-    return head + " |  gap %  mismatched   enc s   dec s"
+        header += f" | {classical_title + ':':>11} bpp    PSNR MS-SSIM"
+    return header + " |  gap %  mismatched   enc s   dec s"
 
 
 def _line(width: int, row: CodingRow, classical: ClassicalResult | None) -> str:
