@@ -90,7 +90,7 @@ class LatentObjective:
     """R + lambda * D of one rectangle of an image as a function of the latents in and around it.
 
     Args:
-        model: frozen model, in float32 on its device.
+        model: trained model, in float32, whose weights need no gradient; its device is used.
         searched: the image and its fixed parts.
         loss: distortion measure and lambda.
         seen: rectangle of latents that the function receives.

@@ -76,7 +76,7 @@ class Refiner:
     """The search for a better y_hat of one image at any rate level, with z_hat fixed."""
 
     model: CompressionModel
-    """Frozen model, in float32 and evaluation mode."""
+    """Trained model, in float32 and evaluation mode, whose weights need no gradient."""
     transforms: TransformRunner
     """Runs the transforms of the model. Its memory limit is also that of the search, not counting the image and its
     latents: larger images are searched in overlapping tiles, one after another."""
