@@ -18,7 +18,7 @@ ArrayKind = Literal["numpy", "pil"]
 
 
 class ArrayPixels(NamedTuple):
-    """An image in the form that a codec codes."""
+    """The pixels of an image as a codec encodes them, and their color profile."""
 
     rgb: Samples
     """(H, W, 3) uint8."""

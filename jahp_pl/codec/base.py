@@ -24,7 +24,7 @@ Input = TypeVar("Input")
 
 
 class BaseCodec(ABC, Generic[Input, Rgb, Integers]):
-    """Base of the codecs, which compress images to the bytes of files and decompress them."""
+    """Base class of the codecs, which compress images to the bytes of files and decompress them."""
 
     default_kind: ClassVar[ImageKind]
     """Kind of image that `decompress` returns by default."""

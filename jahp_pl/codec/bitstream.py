@@ -125,7 +125,7 @@ def pack(header: Header, payload: bytes) -> bytes:
 
 
 class _Fields(NamedTuple):
-    """The fields of a header up to its checksum, as read, not checked."""
+    """The fields of a header up to its checksum, not checked yet."""
 
     flags: int
     level_steps: int | None

@@ -21,7 +21,7 @@ ImageKind = Literal["tensor", "numpy", "pil"]
 
 
 class Pixels(NamedTuple):
-    """An image in the form that a codec codes."""
+    """The pixels of an image as a codec encodes them, and their color profile."""
 
     rgb: Tensor
     """(3, H, W) uint8 on the CPU."""

@@ -57,7 +57,7 @@ class Encoded(NamedTuple, Generic[Integers]):
 
 
 class Decoded(NamedTuple, Generic[Rgb, Integers]):
-    """Content of a file."""
+    """The image and the latents that were decoded from a file."""
 
     image: Rgb
     """(3, H, W) uint8."""

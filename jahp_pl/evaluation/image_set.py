@@ -120,7 +120,7 @@ def identify(originals: Iterable[Original], max_side: int | None = None) -> list
 
 @contextmanager
 def add_name_to_errors(name: str) -> Iterator[None]:
-    """Add the name of the image to errors in the block.
+    """Add the name of an image to errors in the block.
 
     Raises:
         EvaluationError: if the block raises any ValueError.

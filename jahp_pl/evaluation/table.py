@@ -92,7 +92,7 @@ def _header(first: str, width: int, classical_title: str | None) -> str:
 
 
 def _columns(classical_title: str | None) -> str:
-    """Return the heads of the columns that `_figures` fills."""
+    """Return the headings of the columns that `_figures` fills."""
     header = "     bpp    PSNR MS-SSIM"
     if classical_title is not None:
         header += f" | {classical_title + ':':>11} bpp    PSNR MS-SSIM"

@@ -20,7 +20,7 @@ def init_neighbors(g_cm: ContextPrediction) -> None:
 
 
 def pass_psi(g_ep: EntropyParameterNetwork, layout: HeadLayout, channels: list[int]) -> int:
-    """Let g_ep pass on the scales in psi, and the means of as many of `channels` as there is room for, unchanged.
+    """Let g_ep pass through the scales in psi, and the means of as many of `channels` as there is room for.
 
     Args:
         g_ep: network to change, whose first inputs are psi: one scale and one mean of each latent.

@@ -30,7 +30,7 @@ DOUBLING = torch.outer(SPLINE, SPLINE)
 
 
 class InitialHyperLatents(NamedTuple):
-    """What the hyper-latents are before training: energies first, then local means, then random features."""
+    """Meaning of the hyper-latents before training: energies first, then local means, then random features."""
 
     std: Tensor
     """(N,): standard deviation of each hyper-latent."""

@@ -98,7 +98,7 @@ def _embed(new: Tensor, old: Tensor, num_old: int, num_new: int, output_axis: in
 
 
 def _places(length: int, num_old: int, num_new: int) -> Tensor:
-    """Return where the channels of an axis of blocks of M go when M grows."""
+    """Return the new indices of the channels along an axis that consists of blocks of M, when M grows."""
     return (torch.arange(length // num_old)[:, None] * num_new + torch.arange(num_old)).flatten()
 
 
@@ -145,7 +145,7 @@ def _copy_densities(model: CompressionModel, donors: Tensor) -> None:
 
 
 class ResidualStatistics(NamedTuple):
-    """Second moments of what g_a's last layer reads and of what its latents leave, over synthetic images.
+    """Second moments of the inputs of g_a's last layer and of the residuals of reconstructions, over synthetic images.
 
     The inputs are patches of 5 x 5 features (F numbers) followed by a 1. The residual x - x_hat of unrounded latents is
     taken in blocks of 16 x 16 pixels, one for each position of the latents.
@@ -196,7 +196,7 @@ class Predictors(NamedTuple):
 
 
 def _predictors_of_residual(statistics: ResidualStatistics, count: int) -> Predictors:
-    """Find the functions that best predict the residual, by falling variance of what they predict.
+    """Find the functions that best predict the residual, in order of decreasing variance of their predictions.
 
     This is reduced-rank regression: the principal axes of the prediction by ridge regression.
     """

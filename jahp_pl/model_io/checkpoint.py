@@ -65,7 +65,7 @@ class DamagedCheckpointError(CheckpointError):
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """Resolve a path to a checkpoint: the file itself, or a run folder's best checkpoint, or its last if none is best.
+    """Resolve a path to a checkpoint: the file itself, or a run folder's best checkpoint, otherwise its last.
 
     Raises:
         CheckpointError: if there is none.
@@ -167,7 +167,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 class RunCounters(NamedTuple):
-    """Counters of a run that its checkpoints hold beside Lightning's own."""
+    """Counters of a run that its checkpoints hold in addition to Lightning's own."""
 
     seconds: float
     """Training time over all sessions in seconds, including validation."""
@@ -193,7 +193,7 @@ class RunCounters(NamedTuple):
 
 @contextmanager
 def restore_errors(path: str | Path) -> Iterator[None]:
-    """Convert errors in the block, which restores an object from the content of a checkpoint, to one line.
+    """Convert errors in the block, which restores an object from a checkpoint, to one with a one-line message.
 
     Raises:
         CheckpointError: if the content does not fit its configuration.
@@ -238,7 +238,7 @@ class _SkipRandomInit(TorchFunctionMode):
     """Mode that leaves new weights uninitialized, because random numbers would take longer than reading a model."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call a function of torch, unless it draws the first values of a weight."""
+        """Call a function of torch, unless it would draw the initial values of a weight."""
         kwargs = kwargs or {}
         if getattr(func, "__name__", "").endswith(("uniform_", "normal_")):
             return kwargs["tensor"] if "tensor" in kwargs else args[0]  # `torch.nn.init` names all arguments

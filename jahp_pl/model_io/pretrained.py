@@ -45,7 +45,7 @@ NO_MODELS = "no models are bundled with this jahp_pl; give one: an export, a run
 
 
 class BundledModel(NamedTuple):
-    """A bundled model."""
+    """A model that comes with the package."""
 
     name: str
     """Name of its folder."""

@@ -24,7 +24,7 @@ def checked_table(stored: Mapping[str, Float64Array], name: str, size: int, sign
     return table
 
 
-def check_halves(table: Float64Array, lengths: Sequence[int], bits: int) -> None:
+def check_upper_halves(table: Float64Array, lengths: Sequence[int], bits: int) -> None:
     """Check the upper halves of cumulatives F, which are scaled by 2^bits and concatenated.
 
     Each must start at 1/2 or more, rise, and end at 1 or less. In flat parts, a number may be one step smaller than the
@@ -44,7 +44,7 @@ def check_halves(table: Float64Array, lengths: Sequence[int], bits: int) -> None
         raise UnusableModelError("table cumulative: does not rise from 1/2 to 1; export the model again")
 
 
-def check_weights(table: Float64Array, bits: int) -> None:
+def check_exponential(table: Float64Array, bits: int) -> None:
     """Check that a table of 2^bits e^-x starts with 2^bits and has no larger number.
 
     Raises:
@@ -54,7 +54,7 @@ def check_weights(table: Float64Array, bits: int) -> None:
         raise UnusableModelError("table exponential: does not fall from 1; export the model again")
 
 
-def rising_tables(stored: Mapping[str, Float64Array], sizes: Mapping[str, int]) -> tuple[Float64Array, ...]:
+def checked_rising_tables(stored: Mapping[str, Float64Array], sizes: Mapping[str, int]) -> tuple[Float64Array, ...]:
     """Check stored tables, given their sizes by name, whose numbers must rise from above 0; return them.
 
     Raises:

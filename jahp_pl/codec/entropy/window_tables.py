@@ -24,7 +24,12 @@ import numpy.typing as npt
 from jahp_pl.codec.arrays import Float32Array, Float64Array, IndexArray, IntArray
 from jahp_pl.codec.entropy.integer_layers import FRACTION_BITS, RAW_CLAMP
 from jahp_pl.codec.entropy.range_coder import MASS_BITS
-from jahp_pl.codec.entropy.table_checks import check_halves, check_weights, checked_table, rising_tables
+from jahp_pl.codec.entropy.table_checks import (
+    check_exponential,
+    check_upper_halves,
+    checked_rising_tables,
+    checked_table,
+)
 from jahp_pl.density_layout import DensityLayout
 
 NUM_SCALES = 128
@@ -82,15 +87,15 @@ class WindowTables:
     def __init__(self, density: DensityLayout, num_latents: int, stored: Mapping[str, Float64Array]) -> None:
         self.layout = density
         self.num_latents = num_latents
-        self.scales, self.thresholds = rising_tables(stored, SCALE_SIZES)
+        self.scales, self.thresholds = checked_rising_tables(stored, SCALE_SIZES)
         scales = self.scales.tolist()
         resolution = [resolution_of(scale) for scale in scales]
         extent = extents(density, scales)
         sizes = {"cumulative": sum(extent) + NUM_SCALES, "exponential": NUM_EXPONENTIALS}
         stored = _without_lower_halves(stored, extent)
         self._upper, self.exponential = (checked_table(stored, name, size) for name, size in sizes.items())
-        check_halves(self._upper, [e + 1 for e in extent], MASS_BITS)
-        check_weights(self.exponential, WEIGHT_BITS)
+        check_upper_halves(self._upper, [e + 1 for e in extent], MASS_BITS)
+        check_exponential(self.exponential, WEIGHT_BITS)
         pieces = np.split(self._upper, np.cumsum([e + 1 for e in extent])[:-1])
         self.cumulative = np.concatenate([part for one in pieces for part in (2.0**MASS_BITS - one[:0:-1], one)])
 

@@ -59,7 +59,7 @@ class Region(NamedTuple):
 
 
 class SearchedImage(NamedTuple):
-    """An image whose latents are searched, and what a decoder uses besides them."""
+    """An image whose latents are searched, and the decoder's other inputs, which stay fixed."""
 
     image: Tensor
     """(3, H, W) uint8 original."""

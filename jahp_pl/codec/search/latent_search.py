@@ -56,7 +56,7 @@ class Search(NamedTuple):
     """Share of `StructuralDistortion` in the distortion of models that were trained for squared errors."""
 
     def loss_of(self, loss: LossConfig) -> SearchLoss:
-        """Return the loss of the search from the single-rate objective that the model was trained with."""
+        """Derive the loss of the search from the single-rate objective that the model was trained with."""
         return SearchLoss(loss.distortion, self.lmbda_factor * loss.lmbda, self.structure_share)
 
 

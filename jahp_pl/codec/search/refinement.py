@@ -127,7 +127,7 @@ class Refiner:
         return replace(self, search=BRIEF_SEARCH, progress=None, falls_back=False)
 
     def _is_kept(self, objective: LatentObjective, found: Tensor, plain: Tensor) -> bool:
-        """Check whether integers that were found have a lower objective than plain ones, both (1, M, h, w)."""
+        """Check whether integers found by a search have a lower objective than plain rounding, both (1, M, h, w)."""
         if not self.falls_back:
             return True
         return objective.score(found, self.transforms) < objective.score(plain, self.transforms)
@@ -208,7 +208,7 @@ def _margin(config: ModelConfig) -> int:
 
 
 class SearchTile(NamedTuple):
-    """A part of the latents that is searched at a time."""
+    """A part of the latents that one search covers."""
 
     core: Region
     """Latents to search."""

@@ -37,7 +37,7 @@ class MemoryLimitError(JahpError, ValueError):
 
 
 class TileBytes(NamedTuple):
-    """Memory of a tile, not counting the weights, the whole image and all its latents."""
+    """Memory that a tile needs, not counting the weights, the whole image and all its latents."""
 
     num_filters: int
     num_latents: int

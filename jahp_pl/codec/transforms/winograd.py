@@ -148,7 +148,7 @@ class Upsampling(_StridedConvolution):
         super().__init__(conv.weight.detach().flip(2, 3), conv.bias, DROPPED_UP, gdn)
 
     def convolve_strip(self, x: Tensor, out: Tensor, scratch: Scratch) -> None:
-        """Compute n x m tiles.
+        """Convolve a strip of n x m tiles.
 
         Args:
             x: (4 n + 2, 4 m + 2, in), with one extra position on each side.
@@ -182,7 +182,7 @@ class Downsampling(_StridedConvolution):
         super().__init__(conv.weight.detach().transpose(0, 1), conv.bias, DROPPED_DOWN, gdn)
 
     def convolve_strip(self, x: Tensor, out: Tensor, scratch: Scratch) -> None:
-        """Compute n x m tiles.
+        """Convolve a strip of n x m tiles.
 
         Args:
             x: (8 n + 4, 8 m + 4, in), with two extra positions on each side.
