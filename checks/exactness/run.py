@@ -27,7 +27,7 @@ from torch import Tensor
 from checks.images import add_kodak_images, chosen_images
 from jahp_pl.codec.bitstream import MAX_PIXELS
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.entropy.latent_coder import TorchBatch
+from jahp_pl.codec.entropy.latent_coder import TorchLatentBatch
 from jahp_pl.codec.entropy.range_coder import Writer
 from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange
 from jahp_pl.codec.latents import Encoded
@@ -102,7 +102,9 @@ def raster_differences(codec: Codec, encoded: Encoded[Tensor]) -> int:
     latent_range = LatentRange.of(encoded.y_hat)
     symbols = encoded.y_hat.flatten(1).T.contiguous()
     with torch.inference_mode():
-        whole, growing = (TorchBatch(codec.latents, [(height, width)], [encoded.z_hat], latent_range) for _ in range(2))
+        whole, growing = (
+            TorchLatentBatch(codec.latents, [(height, width)], [encoded.z_hat], latent_range) for _ in range(2)
+        )
         ranks = whole.order.ranks[0]
         in_order = torch.empty_like(symbols)
         in_order[ranks] = symbols

@@ -96,7 +96,7 @@ class EntropyNetworks:
         z_hats: Sequence[IntArray | None],
         latent_range: LatentRange,
         num_latents: int,
-    ) -> RuntimeBatch:
+    ) -> RuntimeLatentBatch:
         """Prepare images for coding.
 
         Args:
@@ -105,10 +105,10 @@ class EntropyNetworks:
             latent_range: range of all latents.
             num_latents: M.
         """
-        return RuntimeBatch(self, shapes, z_hats, latent_range, num_latents)
+        return RuntimeLatentBatch(self, shapes, z_hats, latent_range, num_latents)
 
 
-class RuntimeBatch:
+class RuntimeLatentBatch:
     """`symbol_coder.LatentBatch` in onnxruntime; see `EntropyNetworks.batch`."""
 
     def __init__(

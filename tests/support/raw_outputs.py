@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.entropy.latent_coder import TorchBatch
+from jahp_pl.codec.entropy.latent_coder import TorchLatentBatch
 from jahp_pl.codec.entropy.symbol_coder import LatentRange
 from jahp_pl.codec.torch_settings import full_precision
 
@@ -17,7 +17,7 @@ def raw_outputs(codec: Codec, y_hat: Tensor, z_hat: Tensor | None) -> Tensor:
     assert coder is not None
     _, height, width = y_hat.shape
     with full_precision(coder.device):
-        batch = TorchBatch(coder, [(height, width)], [z_hat], LatentRange(int(y_hat.min()), int(y_hat.max())))
+        batch = TorchLatentBatch(coder, [(height, width)], [z_hat], LatentRange(int(y_hat.min()), int(y_hat.max())))
         ranks = batch.order.ranks[0]
         rows = torch.empty(height * width, len(y_hat), dtype=torch.int32)
         rows[ranks] = y_hat.flatten(1).T

@@ -59,7 +59,7 @@ class LatentCoder(SymbolCoder):
         """
         latent_range = LatentRange.of(y_hat)
         with full_precision(self.device):
-            batch = TorchBatch(self, [(y_hat.shape[1], y_hat.shape[2])], [z_hat], latent_range)
+            batch = TorchLatentBatch(self, [(y_hat.shape[1], y_hat.shape[2])], [z_hat], latent_range)
             self.write_batch(writer, batch, y_hat.numpy(), latent_range)
 
     def read(self, tasks: Sequence[DecodeTask[Tensor]], check: Callable[[], None] = lambda: None) -> list[Tensor]:
@@ -74,7 +74,7 @@ class LatentCoder(SymbolCoder):
         """
         latent_range = common_range(tasks)
         with full_precision(self.device), ThreadTuner() as tuner:
-            batch = TorchBatch(
+            batch = TorchLatentBatch(
                 self, [(task.height, task.width) for task in tasks], [task.z_hat for task in tasks], latent_range
             )
 
@@ -85,7 +85,7 @@ class LatentCoder(SymbolCoder):
             return [torch.from_numpy(y_hat) for y_hat in self.read_batch(tasks, batch, before_step)]
 
 
-class TorchBatch:
+class TorchLatentBatch:
     """Latents of several images in coding order, and the raw parameters that they determine.
 
     Args:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.entropy import symbol_coder
-from jahp_pl.codec.entropy.latent_coder import LatentCoder, TorchBatch
+from jahp_pl.codec.entropy.latent_coder import LatentCoder, TorchLatentBatch
 from jahp_pl.codec.entropy.latent_tables import LatentTables
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis
 from jahp_pl.codec.entropy.range_coder import Reader, Writer
@@ -85,7 +85,7 @@ def test_full_frame_wavefront_and_raster_scan_give_equal_parameters(variant: Var
     coder = coder_of(variant)
     y_hat, z_hat = some_latents(variant, height, width)
     latent_range = LatentRange(-30, 30)
-    at_once, growing = (TorchBatch(coder, [(height, width)], [z_hat], latent_range) for _ in range(2))
+    at_once, growing = (TorchLatentBatch(coder, [(height, width)], [z_hat], latent_range) for _ in range(2))
     ranks = at_once.order.ranks[0]
     symbols = torch.empty(height * width, 12, dtype=torch.int32)
     symbols[ranks] = y_hat.flatten(1).T
@@ -174,7 +174,7 @@ def test_two_pieces_give_the_parameters_that_one_gives(variant: Variant) -> None
     y_hat[0, 0, :2] = torch.tensor([128, -128])
     found = []
     for latent_range in (LatentRange(-128, 128), LatentRange(-128, 129)):
-        batch = TorchBatch(coder, [(5, 6)], [z_hat], latent_range)
+        batch = TorchLatentBatch(coder, [(5, 6)], [z_hat], latent_range)
         batch.insert(0, y_hat.flatten(1).T.numpy())
         assert len(batch.y) == (1 if latent_range.highest == 128 else 2)
         with full_precision(coder.device):
