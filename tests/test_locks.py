@@ -71,7 +71,7 @@ def test_a_training_takes_over_the_lock_of_the_sweep_that_started_it(
             pass
 
 
-def test_a_lock_without_a_complaint_waits_for_its_holder(tmp_path: Path) -> None:
+def test_a_lock_without_an_error_message_waits_for_its_holder(tmp_path: Path) -> None:
     code = (
         "import pathlib, sys, time\n"
         "from jahp_pl.locks import hold_lock\n"

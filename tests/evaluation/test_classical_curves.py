@@ -273,7 +273,7 @@ def test_an_image_that_a_codec_cannot_code_is_named_and_other_codecs_stay(images
     error = refused(capsys)
     assert "wide.png: WebP cannot code this image (" in error
     assert "16383" in error
-    assert error.endswith("; leave out this codec or this image\n")
+    assert error.endswith("; leave out the codec or the image\n")
     assert [len(curve["points"]) for curve in read(out)["curves"]] == [len(LADDER)]
 
 
