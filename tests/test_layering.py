@@ -16,7 +16,7 @@ ROOT = Path(jahp_pl.__file__).parent
 
 # From the bottom up: a module or package may import those on earlier lines, not its neighbors on the same line.
 LAYERS = (
-    ("addresses", "deprecation", "json_content", "text", "timing", "yaml_content"),
+    ("addresses", "deprecation", "file_search", "json_content", "text", "timing", "yaml_content"),
     ("errors",),
     ("bfloat16", "locks"),
     ("config", "files", "images", "ops", "quality", "strides"),

@@ -89,7 +89,7 @@ class DecodeAhead:
             try:
                 data = read_source(job.source)
                 header, _ = unpack(data, self._max_pixels)
-                is_wanted = job.conflict is None and self._is_wanted(job, data)
+                is_wanted = job.obstacle is None and self._is_wanted(job, data)
             except (OSError, JahpError):  # reported when this job is decoded
                 continue
             if is_wanted and header.fingerprint == fingerprint:

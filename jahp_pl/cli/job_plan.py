@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jahp_pl.codec.bitstream import DECODED_SUFFIX, MAGIC
-from jahp_pl.errors import JahpError
+from jahp_pl.errors import JahpError, describe_error
+from jahp_pl.file_search import find_files
 from jahp_pl.files import resolved
 
 STREAM = Path("-")
@@ -38,8 +39,9 @@ class Job(NamedTuple):
     """A file, or `STREAM`."""
     is_resumable: bool
     """Whether the source was found in a folder, so that an existing output may count as finished."""
-    conflict: str | None = None
-    """One-line reason why the job cannot be done, if another job has the same output; None otherwise."""
+    obstacle: str | None = None
+    """One-line reason why the job cannot be done: another job has the same output, or the source is a folder that
+    cannot be listed. None otherwise."""
 
 
 def plan(
@@ -62,8 +64,8 @@ def plan(
         suffix_beside: suffix of outputs written beside their inputs, in place of `suffix`; None for the same.
 
     Returns:
-        One job per input file; a file that is found twice counts once. Files found in folders that share an output
-        become jobs with a `conflict`.
+        One job per input file; a file that is found twice counts once. Files found in folders that share an output,
+        and folders in them that cannot be listed, become jobs with an `obstacle`.
 
     Raises:
         JobError: if an input is missing, a folder holds no such file, a named file shares its output with another,
@@ -88,22 +90,23 @@ def plan(
     jobs = list(once.values())
     by_target: dict[Path, list[Job]] = {}
     for job in jobs:
-        by_target.setdefault(job.target, []).append(job)
-    return [_with_conflict(job, by_target[job.target]) for job in jobs]
+        if job.obstacle is None:
+            by_target.setdefault(job.target, []).append(job)
+    return [_with_conflict(job, by_target.get(job.target, [])) for job in jobs]
 
 
 def _with_conflict(job: Job, rivals: Sequence[Job]) -> Job:
-    """Add a `conflict` to a job if another one has the same output.
+    """Add an `obstacle` to a job if another one has the same output.
 
     Raises:
         JobError: if the input of any of these jobs was named explicitly, not found in a folder.
     """
     other = next((rival for rival in rivals if rival.source is not job.source), None)
-    if other is None:
+    if other is None or job.obstacle is not None:
         return job
     if not all(rival.is_resumable for rival in rivals):
         raise JobError(f"{job.source} and {other.source} have the same output, {job.target}; rename one of them")
-    return job._replace(conflict=f"has the same output as {other.source}, {job.target}; rename one of them")
+    return job._replace(obstacle=f"has the same output as {other.source}, {job.target}; rename one of them")
 
 
 def count_unread_images(inputs: Sequence[Path], source_suffixes: Collection[str]) -> dict[str, int]:
@@ -116,10 +119,8 @@ def count_unread_images(inputs: Sequence[Path], source_suffixes: Collection[str]
     Returns:
         Number of files by lower-case suffix.
     """
-    paths = (path for folder in inputs if folder.is_dir() for path in folder.rglob("*"))
-    suffixes = sorted(
-        suffix for path in paths if (suffix := path.suffix.lower()) in UNREAD_SUFFIXES - set(source_suffixes)
-    )
+    folders, unread = filter(Path.is_dir, inputs), UNREAD_SUFFIXES - set(source_suffixes)
+    suffixes = sorted(path.suffix.lower() for folder in folders for path in find_files(folder, unread).files)
     return {suffix: suffixes.count(suffix) for suffix in dict.fromkeys(suffixes)}
 
 
@@ -188,12 +189,15 @@ def _outputs(
     if not path.is_dir():
         yield from _named(path, (output or path.parent) / f"{path.stem}{suffix}", force)
         return
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in source_suffixes and p.is_file())
-    if not found:
+    found = find_files(path, source_suffixes)
+    if not found.files and not found.unread:
         raise JobError(f"{path}: contains no {', '.join(sorted(source_suffixes))} file; give another folder")
-    for source in found:
+    for source in found.files:
         place = source.relative_to(path)
         yield Job(source, (output or path) / place.with_name(f"{place.stem}{suffix}"), is_resumable=True)
+    for error in found.unread:
+        target = (output or path) / f"{path.name}{suffix}"
+        yield Job(Path(error.filename), target, is_resumable=True, obstacle=describe_error(error))
 
 
 def _check_length(target: Path) -> None:

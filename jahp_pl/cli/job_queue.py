@@ -72,10 +72,10 @@ def run_all(
         progress(jobs[place])
 
     for place, job in enumerate(jobs):
-        if job.conflict is None:
+        if job.obstacle is None:
             attempt(place, partial(work, job))
         else:
-            failures[place] = Failure(job.source, job.conflict)
+            failures[place] = Failure(job.source, job.obstacle)
             progress(job)
         if len(unfinished) > MAX_UNFINISHED:
             attempt(*unfinished.popleft())

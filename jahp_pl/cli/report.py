@@ -97,7 +97,8 @@ def _runs_in(path: Path) -> list[Path]:
     """Return the path itself if it is a run folder, otherwise the run folders in it, e.g. of a sweep."""
     if (path / METRICS_FILE).is_file():
         return [path]
-    return sorted(file.parent for file in path.glob(f"*/{METRICS_FILE}"))
+    inside = sorted(path.iterdir()) if path.is_dir() else []
+    return [folder for folder in inside if (folder / METRICS_FILE).is_file()]
 
 
 def _report_training(arguments: argparse.Namespace, runs: dict[Path, list[Path]]) -> None:

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from jahp_pl.errors import describe_error
 from jahp_pl.evaluation import EvaluationError
+from jahp_pl.file_search import find_files
 from jahp_pl.files import resolved
 from jahp_pl.images.io import RGB, SUFFIXES, decode_rgb
 
@@ -47,7 +49,7 @@ def find_originals(paths: Path | Sequence[Path], limit: int | None = None) -> li
         limit: maximum number of images; the first ones are taken. None for all.
 
     Raises:
-        EvaluationError: if a path is missing or is a device or a pipe, or a folder has no image.
+        EvaluationError: if a path is missing or is a device or a pipe, or a folder has no image or cannot be listed.
     """
     found: dict[Path, Original] = {}
     for path in [paths] if isinstance(paths, Path) else paths:
@@ -65,10 +67,12 @@ def _images_of(path: Path) -> list[Path]:
         raise EvaluationError(f"{path}: is not a regular file; give an image or a folder of images")
     if not path.is_dir():
         raise EvaluationError(f"{path}: no such image or folder of images; check the path")
-    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-    if not found:
+    found = find_files(path, SUFFIXES)
+    if found.unread:
+        raise EvaluationError(describe_error(found.unread[0]))
+    if not found.files:
         raise EvaluationError(f"{path}: has no image ({', '.join(sorted(SUFFIXES))}); give another folder")
-    return found
+    return found.files
 
 
 def pixels_hash(rgb: RGB) -> str:

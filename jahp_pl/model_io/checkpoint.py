@@ -126,10 +126,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Raises:
         CheckpointError: if it is missing, damaged, not written by this project, or written by a newer version of it.
+        OSError: if it may not be read.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; check the path")
+    path.open("rb").close()  # raises the reason, which zipfile would take for damage
     if not zipfile.is_zipfile(path):
         is_beside_one = path.suffix != ".ckpt" and checkpoint_in(path.parent) is not None
         remedy = f"did you mean its folder, {path.parent}?" if is_beside_one else "use another one"

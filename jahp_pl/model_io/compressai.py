@@ -81,9 +81,15 @@ def load_compressai(path: str | Path) -> CompressionModel:
 
 
 def _state_dict(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a file without running pickled code."""
+    """Read the tensors of a file without running pickled code.
+
+    Raises:
+        CheckpointError: if it is missing or has no tensors.
+        OSError: if it may not be read.
+    """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; check the path")
+    path.open("rb").close()  # a file that may not be read is not damaged
     try:
         with warnings.catch_warnings():  # about unusual pickles, which are refused below if they cannot be loaded
             warnings.simplefilter("ignore")

@@ -122,7 +122,7 @@ def check_same_images(curves: Sequence[Curve]) -> None:
 def _files(paths: Iterable[Path]) -> list[Path]:
     found = []
     for path in paths:
-        inside = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        inside = sorted(one for one in path.iterdir() if one.suffix == ".json") if path.is_dir() else [path]
         if not inside:
             raise EvaluationError(f"{path}: has no results (*.json); give files that `jahp evaluate` wrote")
         found += inside

@@ -58,6 +58,7 @@ def read_sweep_results(path: Path) -> list[StoredPoint]:
 
     Raises:
         SweepError: if `write_sweep_results` did not write `path` or the .csv file next to it, and would overwrite it.
+        OSError: if one of them may not be read.
     """
     table = path.with_suffix(".csv")
     if table.exists() and not _starts(table, ",".join(_HEAD)):
@@ -66,7 +67,7 @@ def read_sweep_results(path: Path) -> list[StoredPoint]:
         return []
     try:
         content = json_content.read(path)
-    except (OSError, ValueError):
+    except (IsADirectoryError, ValueError):
         raise _foreign(path) from None
     if first_mismatch(content, _STORED) is not None:
         raise _foreign(path)
@@ -85,7 +86,7 @@ def _starts(path: Path, text: str) -> bool:
     try:
         with path.open(errors="replace") as file:
             return file.read(len(text)) == text
-    except OSError:
+    except IsADirectoryError:
         return False
 
 

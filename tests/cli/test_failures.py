@@ -18,6 +18,7 @@ from jahp_pl.cli import streams
 from jahp_pl.codec.bitstream import unpack
 from tests.support.codec_models import kodak_crop
 from tests.support.commands import files, run
+from tests.support.permissions import forbid
 
 
 def test_a_full_disk_leaves_no_partial_output_and_keeps_the_old_one(model, photos, monkeypatch, capsys):
@@ -32,6 +33,15 @@ def test_a_full_disk_leaves_no_partial_output_and_keeps_the_old_one(model, photo
     assert "No space left" in capsys.readouterr().err
     assert target.read_bytes() == b"old"
     assert files(photos) == ["one.jahp", "one.png", "sub/two.png"]
+
+
+def test_a_folder_that_cannot_be_listed_is_a_failure_and_the_others_are_done(model, photos, monkeypatch, capsys):
+    forbid(monkeypatch, photos / "sub")
+    assert run("compress", photos, "--model", model) == 2
+    error = capsys.readouterr().err
+    assert f"  {photos / 'sub'}: cannot be used (Permission denied); allow access to it\n" in error
+    assert "jahp: compress: 1 of 2 failed, see above; the others are done\n" in error
+    assert (photos / "one.jahp").exists()
 
 
 def test_an_interrupt_ends_all_and_leaves_no_partial_output(model, photos, monkeypatch, capfd):

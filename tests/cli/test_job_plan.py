@@ -84,7 +84,7 @@ def test_a_file_that_is_given_twice_counts_once(tree, tmp_path):
     assert targets([tree, tree], out, ".jahp", WANTED) == [out / "a.jahp", out / "sub" / "b.jahp"]
     assert targets([tree / "a.png", tree / "sub" / ".." / "a.png", tree], out, ".jahp", WANTED)[0] == out / "a.jahp"
     assert len(plan([tree / "a.png", tree / "a.png", tree], out, ".jahp", WANTED)) == 2
-    assert all(job.conflict is None for job in plan([tree, tree], out, ".jahp", WANTED))
+    assert all(job.obstacle is None for job in plan([tree, tree], out, ".jahp", WANTED))
 
 
 def test_only_a_newer_output_of_the_same_kind_counts_as_done(tmp_path):

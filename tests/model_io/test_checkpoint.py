@@ -19,10 +19,12 @@ from jahp_pl.model_io.checkpoint import (
     read_checkpoint,
     read_newest,
 )
+from jahp_pl.model_io.compressai import load_compressai
 from jahp_pl.settings import load_config
 from jahp_pl.training.checkpoints import AtomicCheckpointIO
 from jahp_pl.training.run import TrainResult, train
 from tests.support.launching import output_of, script
+from tests.support.permissions import forbid
 from tests.support.tiny_runs import NOTHING_CODED, rows, tiny_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -116,6 +118,19 @@ def test_a_foreign_checkpoint_is_refused_in_one_line(finished: TrainResult, tmp_
             load_checkpoint_model(find_checkpoint(path))
         assert "\n" not in str(refusal.value)
         assert str(path) in str(refusal.value)
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(
+    finished: TrainResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise, training would resume from an older one."""
+    forbid(monkeypatch, finished.last)
+    with pytest.raises(PermissionError):
+        read_checkpoint(finished.last)
+    with pytest.raises(PermissionError):
+        read_newest(finished.last.parent)
+    with pytest.raises(PermissionError):
+        load_compressai(finished.last)
 
 
 def test_a_run_folder_means_its_best_checkpoint(finished: TrainResult, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from jahp_pl.report.bd_rate import INTERPOLATIONS, CurveError, bd_rate, rate_at
 from jahp_pl.report.comparison import compare_curves, format_bd_rate_table
 from jahp_pl.report.curves import find_curve
 from jahp_pl.report.read_results import read_curves
+from tests.support.permissions import forbid
 
 RESULTS = Path(__file__).parents[2] / "results"
 PUBLISHED = RESULTS / "published"
@@ -273,6 +274,12 @@ def test_missing_files_and_empty_folders_are_named(tmp_path):
     with pytest.raises(EvaluationError, match="nowhere: no such results file"):
         read_curves([tmp_path / "nowhere"])
     with pytest.raises(EvaluationError, match="has no results"):
+        read_curves([tmp_path])
+
+
+def test_a_folder_of_results_that_cannot_be_listed_is_not_called_empty(tmp_path, monkeypatch):
+    forbid(monkeypatch, tmp_path)
+    with pytest.raises(PermissionError):
         read_curves([tmp_path])
 
 

@@ -11,6 +11,7 @@ import pytest
 from jahp_pl.files import write_atomically
 from jahp_pl.sweeping.results import read_sweep_results, write_sweep_results
 from tests.support.commands import run
+from tests.support.permissions import forbid
 from tests.support.sweep_files import entries, small, write
 
 POINT = '{"sweep": "a", "points": [{"name": "b", "values": {}, "steps": %s, "seconds": %s, "metrics": {%s}}]}'
@@ -27,6 +28,17 @@ def test_results_are_read_back_and_their_csv_has_a_row_for_each_point(tmp_path: 
     assert [(row["name"], row["state"], row["loss.lmbda"], row["val/loss"]) for row in rows] == [
         ("small-lmbda0.01", "done", "0.01", "3.0"), ("small-lmbda0.02", "failed", "0.02", "")
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", [".json", ".csv"])
+def test_results_that_may_not_be_read_are_not_called_foreign(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "small.json"
+    write_sweep_results(path, small(tmp_path), entries(small(tmp_path), 3.0, 2.0))
+    forbid(monkeypatch, path.with_suffix(suffix))
+    with pytest.raises(PermissionError):
+        read_sweep_results(path)
 
 
 @pytest.mark.parametrize("method", ["grid", "random", "bayes"])
