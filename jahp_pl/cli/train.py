@@ -81,7 +81,7 @@ def train(arguments: argparse.Namespace) -> None:
         )
     else:
         imports = "".join(f" --import {shlex.quote(module)}" for module in config.imports)
-        following = f"jahp evaluate --model {result.run_dir} --images data/kodak{imports}"
+        following = f"jahp evaluate --model {shlex.quote(str(result.run_dir))} --images data/kodak{imports}"
         output.say(f"trained: {result.run_dir}  (next: {following})")
 
 

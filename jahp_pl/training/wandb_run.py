@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shlex
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -77,7 +78,7 @@ def _wandb_run(config: Config) -> Any:
     except (wandb.Error, OSError) as error:
         rank_zero_warn(
             f"W&B cannot be reached ({first_line(error)}); the run is kept offline; upload it later with "
-            f"`wandb sync {config.run_dir / 'wandb' / 'offline-run-*'}`"
+            f"`wandb sync {shlex.quote(str(config.run_dir / 'wandb'))}/offline-run-*`"
         )
         wandb.teardown()
         # A new id is needed because W&B's service may still hold the failed run under the old one.

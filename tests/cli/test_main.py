@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 
 from jahp_pl.cli.command_line import _parser
 from jahp_pl.model_io import checkpoint
+from jahp_pl.training import run as training
 from tests.support import ROOT
 from tests.support.commands import run
 
@@ -63,6 +65,15 @@ def test_keys_lists_every_setting_with_its_meaning(capsys):
     out = capsys.readouterr().out
     assert "loss.lmbda" in out
     assert "the weight of D" in out
+
+
+def test_the_next_command_after_a_training_can_be_pasted(monkeypatch, capsys):
+    result = SimpleNamespace(run_dir=Path("runs/a b"), was_finished=False)
+    monkeypatch.setattr(training, "train", lambda *_, **__: result)
+    assert run("train", "name=a b") == 0
+    assert capsys.readouterr().out == (
+        "trained: runs/a b  (next: jahp evaluate --model 'runs/a b' --images data/kodak)\n"
+    )
 
 
 def test_the_version_is_printed(capsys):

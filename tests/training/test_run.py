@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import os
@@ -12,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
-from lightning.pytorch import seed_everything
+from lightning.pytorch import Callback, seed_everything
 
 from jahp_pl.bfloat16 import prefers_bfloat16
 from jahp_pl.config import Config, to_dict
@@ -151,6 +152,17 @@ def test_missing_shards_leave_no_checkpoint_behind(shards: Path, tmp_path: Path)
     with pytest.raises(DataError, match="nowhere"):
         train(tiny_config(tmp_path, shards, f"data.train=[{tmp_path / 'nowhere'}]"))
     assert not (tmp_path / "joint" / "checkpoints").exists()
+
+
+def test_a_full_disk_that_a_logger_meets_is_named(shards: Path, tmp_path: Path) -> None:
+    class Full(Callback):
+        def on_train_start(self, *_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")  # as TensorBoard does
+
+    config = tiny_config(tmp_path, shards, *NOTHING_CODED)
+    with pytest.raises(OSError, match="No space left") as caught:
+        train(config, callbacks=[Full()])
+    assert caught.value.filename == str(config.run_dir)
 
 
 def test_many_non_finite_steps_stop_the_run_and_keep_the_last_good_checkpoint(shards: Path, tmp_path: Path) -> None:
