@@ -28,7 +28,7 @@ from jahp_pl.runtime.load import load_runtime
 from jahp_pl.settings import load_config
 from jahp_pl.sweeping.file import read_sweep
 from jahp_pl.sweeping.results import write_sweep_results
-from jahp_pl.sweeping.run import Sweep
+from jahp_pl.sweeping.sweep import Sweep
 from jahp_pl.sweeping.table import format_sweep_table
 from tests.support.codec_models import kodak_crop
 
@@ -112,9 +112,9 @@ def read_results(folder: Path) -> None:
 
 
 def sweep_folder(small: dict[str, Any], metrics: bytes) -> dict[str, bytes]:
-    """Make the files of a sweep with two points, of which the first was trained."""
+    """Make the files of a sweep with two runs, of which the first was trained."""
     names = ("small-lmbda0.01", "small-lmbda0.02")
-    points = [
+    runs = [
         {"name": name, "state": "done", "values": {"loss.lmbda": value}, "run_dir": f"runs/{name}", "steps": 90,
          "seconds": 9.5, "metrics": {"val/loss": value, "step": 90}, "error": "", "arguments": ["data.val=[x]"]}
         for name, value in zip(names, (0.01, 0.02), strict=True)
@@ -122,7 +122,7 @@ def sweep_folder(small: dict[str, Any], metrics: bytes) -> dict[str, bytes]:
     results = {"sweep": "small.yaml", "method": "grid", "metric": "val/loss", "goal": "minimize", "best": names[0]}
     return {
         "small.yaml": yaml.safe_dump(small, sort_keys=False).encode(),
-        "runs/small.json": json.dumps(results | {"points": points}).encode(),
+        "runs/small.json": json.dumps(results | {"points": runs}).encode(),
         "runs/small.csv": b"name,state,loss.lmbda,steps,seconds,val/loss\nsmall-lmbda0.01,done,0.01,90,9.5,0.01\n",
         "runs/small-lmbda0.01/metrics.csv": metrics,
     }

@@ -26,13 +26,13 @@ from jahp_pl.text import count_of
 
 
 def bench_coding(arguments: argparse.Namespace) -> None:
-    """Time the stages of coding, and compare them with the transforms."""
+    """Time the stages of coding; compare them with the transforms."""
     from jahp_pl.bench.coding import average, coding_table, coding_to_json, measure_coding, measure_peer
     from jahp_pl.evaluation.image_set import find_images
     from jahp_pl.measurement.provenance import provenance
 
     images = find_images(arguments.images)[: arguments.limit]
-    content = provenance(["jahp", *sys.argv[1:]])
+    origin = provenance(["jahp", *sys.argv[1:]])
     speeds: dict[str, Any] = {}
     total = len(images) * len(arguments.model)
     with output.bar(total=total, unit=" images", desc="bench coding") as bar:
@@ -49,7 +49,7 @@ def bench_coding(arguments: argparse.Namespace) -> None:
             with bar.external_write_mode():
                 output.say(coding_table(Path(model).name, speed))
             speeds[Path(model).name] = coding_to_json(speed) | {"model": vars(codec.model.config)}
-    _save(content | {"precision": arguments.precision, "models": speeds}, arguments.output)
+    _save(origin | {"precision": arguments.precision, "models": speeds}, arguments.output)
 
 
 def bench_train(arguments: argparse.Namespace) -> None:
@@ -60,12 +60,12 @@ def bench_train(arguments: argparse.Namespace) -> None:
     from jahp_pl.measurement.provenance import provenance
     from jahp_pl.settings import load_config
 
-    content = provenance(["jahp", *sys.argv[1:]])
+    origin = provenance(["jahp", *sys.argv[1:]])
     name = load_config(*arguments.settings).name
     threads = arguments.threads or torch.get_num_threads()
     num_ours = 1 + len(arguments.variant)
     total = arguments.rounds * (num_ours + (arguments.peer is not None)) + num_ours  # ours are profiled at the end
-    with output.bar(total=total, unit=" turns", desc="bench train") as bar:
+    with output.bar(total=total, unit=" measurements", desc="bench train") as bar:
 
         def progress(what: str) -> None:
             bar.set_postfix_str(what)
@@ -75,7 +75,7 @@ def bench_train(arguments: argparse.Namespace) -> None:
             arguments.settings, arguments.variant, arguments.peer, threads, arguments.steps, arguments.rounds, progress
         )
     output.say(training_table(name, speeds))
-    _save(content | {name: training_to_json(speeds)}, arguments.output)
+    _save(origin | {name: training_to_json(speeds)}, arguments.output)
 
 
 def bench_data(arguments: argparse.Namespace) -> None:
@@ -96,7 +96,7 @@ def bench_data(arguments: argparse.Namespace) -> None:
         cases = make_cases(config.data, images, Path(folder))
         rounds = measure_loading(cases, config.data, arguments.batches, arguments.rounds)
         rows = list(output.bar(rounds, total=arguments.rounds, desc="bench data"))[-1]
-    need, best = required_speed(config), max(rows, key=lambda row: row.per_core)
+    required, fastest = required_speed(config), max(rows, key=lambda row: row.per_core)
     output.say(
         f"crops of {config.data.crop_size}, {config.data.crops_per_photo} per photograph, batches of "
         f"{config.data.batch_size}, {count_of(config.data.num_workers, 'worker')}, median of "
@@ -104,14 +104,15 @@ def bench_data(arguments: argparse.Namespace) -> None:
     )
     output.say(loading_table(rows))
     output.say(
-        f"an H200 at {UTILIZATION:.0%} of its bfloat16 peak needs {need.crops_per_second:.0f} crops per second of "
-        f"{need.flops_per_crop / 1e9:.0f} GFLOP each; 16 such cores give {16 * best.per_core:.0f} ({best.name})"
+        f"an H200 at {UTILIZATION:.0%} of its bfloat16 peak needs {required.crops_per_second:.0f} crops per second of "
+        f"{required.flops_per_crop / 1e9:.0f} GFLOP each; 16 such cores give {16 * fastest.per_core:.0f} "
+        f"({fastest.name})"
     )
-    facts = {
+    measured = {
         "data": asdict(config.data), "rounds": arguments.rounds, "batches": arguments.batches,
-        "rows": [row._asdict() for row in rows], "h200": need._asdict() | {"utilization": UTILIZATION},
+        "rows": [row._asdict() for row in rows], "h200": required._asdict() | {"utilization": UTILIZATION},
     }  # fmt: skip
-    _save(provenance(["jahp", *sys.argv[1:]]) | facts, arguments.output)
+    _save(provenance(["jahp", *sys.argv[1:]]) | measured, arguments.output)
 
 
 def bench_runtimes(arguments: argparse.Namespace) -> None:
@@ -124,30 +125,30 @@ def bench_runtimes(arguments: argparse.Namespace) -> None:
     data = compress_in_process(arguments.image, str(model))
     costs = {name: measure_runtime(name, str(model), data, arguments.threads, arguments.rounds) for name in RUNTIMES}
     output.say(runtime_table(costs))
-    facts = {"image": arguments.image.name, "bytes": len(data), "model": model.name, "threads": arguments.threads}
-    facts |= {"rounds": arguments.rounds, "runtimes": {name: cost._asdict() for name, cost in costs.items()}}
-    _save(provenance(["jahp", *sys.argv[1:]]) | facts, arguments.output)
+    measured = {"image": arguments.image.name, "bytes": len(data), "model": model.name, "threads": arguments.threads}
+    measured |= {"rounds": arguments.rounds, "runtimes": {name: cost._asdict() for name, cost in costs.items()}}
+    _save(provenance(["jahp", *sys.argv[1:]]) | measured, arguments.output)
 
 
-def _save(content: dict[str, Any], out: Path | None) -> None:
+def _save(results: dict[str, Any], out: Path | None) -> None:
     from jahp_pl.files import write_json
 
     if out is not None:
-        write_json(out, content, indent=2)
+        write_json(out, results, indent=2)
         output.say(f"\nresults  {out}")
 
 
-def add_bench(table: Any) -> None:
+def add_bench(subparsers: Any) -> None:
     """Add `bench` and its subcommands."""
-    benches = group(table, "bench", "measure the speed of coding, training, data loading or the runtimes")
-    _add_coding(benches)
-    _add_train(benches)
-    _add_data(benches)
-    _add_runtimes(benches)
+    subparsers = group(subparsers, "bench", "measure the speed of coding, training, data loading or the runtimes")
+    _add_coding(subparsers)
+    _add_train(subparsers)
+    _add_data(subparsers)
+    _add_runtimes(subparsers)
 
 
-def _add_coding(benches: Any) -> None:
-    p = command(benches, "coding", bench_coding, "time the stages of coding, and compare them with the transforms", """\
+def _add_coding(subparsers: Any) -> None:
+    p = command(subparsers, "coding", bench_coding, "time the stages of coding; compare them with the transforms", """\
         jahp bench coding --model joint-psnr --images data/kodak --limit 4
         jahp bench coding --model models/full models/full-mix3 --images data/kodak -o bench.json""")  # fmt: skip
     p.add_argument(
@@ -165,8 +166,8 @@ def _add_coding(benches: Any) -> None:
     add_machine(p)
 
 
-def _add_train(benches: Any) -> None:
-    p = command(benches, "train", bench_train, "time training steps, and compare them with matrix products", """\
+def _add_train(subparsers: Any) -> None:
+    p = command(subparsers, "train", bench_train, "time training steps; compare them with matrix products", """\
         jahp bench train configs/quickstart.yaml
         jahp bench train configs/mbt2018.yaml --variant trainer.channels_last=true
         jahp bench train configs/mbt2018.yaml --variant 'trainer.channels_last=true optim.ema_decay=0'""")  # fmt: skip
@@ -191,8 +192,8 @@ def _add_train(benches: Any) -> None:
     )
 
 
-def _add_data(benches: Any) -> None:
-    p = command(benches, "data", bench_data, "measure crops per second from shards and from image files", """\
+def _add_data(subparsers: Any) -> None:
+    p = command(subparsers, "data", bench_data, "measure crops per second from shards and from image files", """\
         jahp bench data configs/mbt2018.yaml --images data/photos/train
         jahp bench data data.crops_per_photo=8 --images ~/photos -o bench-data.json""")  # fmt: skip
     _add_settings(p, "as for `jahp train`; crops, batches, workers and data.train matter")
@@ -201,8 +202,8 @@ def _add_data(benches: Any) -> None:
     _add_rounds_and_output(p)
 
 
-def _add_runtimes(benches: Any) -> None:
-    p = command(benches, "runtimes", bench_runtimes, "measure the cold start, speed and memory of each runtime", """\
+def _add_runtimes(subparsers: Any) -> None:
+    p = command(subparsers, "runtimes", bench_runtimes, "measure the cold start, speed and memory of each runtime", """\
         jahp bench runtimes --image data/kodak/kodim23.png
         jahp bench runtimes --image data/kodak/kodim23.png --threads 4 -o runtimes.json""")  # fmt: skip
     p.add_argument("--image", type=local_path, required=True, metavar="IMAGE", help="image to compress, then decode")

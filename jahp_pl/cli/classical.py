@@ -38,9 +38,9 @@ def classical(arguments: argparse.Namespace) -> None:
             bar.set_postfix_str(f"{name} {mean['file_bpp']:.3f} bpp {mean['file_psnr']:.2f} dB")
             bar.update()
 
-        facts = provenance(["jahp", *sys.argv[1:]]) | {"threads": arguments.threads}
-        content = measure_curves(names, images, arguments.output, facts, arguments.force, progress)
-    for curve in content["curves"]:
+        origin = provenance(["jahp", *sys.argv[1:]]) | {"threads": arguments.threads}
+        results = measure_curves(names, images, arguments.output, origin, arguments.force, progress)
+    for curve in results["curves"]:
         if curve["name"] in names:
             first, last = curve["points"][0]["mean"], curve["points"][-1]["mean"]
             output.say(
@@ -51,9 +51,9 @@ def classical(arguments: argparse.Namespace) -> None:
     output.say(f"\nresults  {arguments.output}")
 
 
-def add_classical(table: Any) -> None:
+def add_classical(subparsers: Any) -> None:
     """Add the command `classical`."""
-    p = command(table, "classical", classical, "measure JPEG, AVIF and other codecs at many qualities", """\
+    p = command(subparsers, "classical", classical, "measure JPEG, AVIF and other codecs at many qualities", """\
         jahp classical --codec jpeg jpeg2000 webp avif --images data/kodak -o classical.json
         jahp classical --codec hevc444 jxl vvc --images data/kodak -o modern.json""")  # fmt: skip
     p.add_argument(

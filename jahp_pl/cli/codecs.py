@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jahp_pl.cli.errors import CommandError
-from jahp_pl.cli.process import imports_uncollected
+from jahp_pl.cli.process import without_garbage_collection
 from jahp_pl.model_io.export_config import Metric
 from jahp_pl.model_io.pretrained import NO_MODELS, bundled_models, bundled_names, bundled_with_fingerprint, locate_model
 from jahp_pl.model_io.runtimes import default_runtime
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jahp_pl.runtime.codec import AnyCodec
 
 
-@imports_uncollected()
+@without_garbage_collection()
 def open_codec(arguments: argparse.Namespace, model: str | Path | None = None) -> Codec:
     """Open the codec for --model or --metric, --device, --threads, --precision and --memory.
 
@@ -50,7 +50,7 @@ def open_codec(arguments: argparse.Namespace, model: str | Path | None = None) -
         raise CommandError(f"--memory {arguments.memory}: {error}") from None
 
 
-@imports_uncollected()
+@without_garbage_collection()
 def open_any_codec(arguments: argparse.Namespace, model: str | Path | None = None) -> AnyCodec:
     """Open the codec as `open_codec` does, but in the runtime that --runtime asks for.
 

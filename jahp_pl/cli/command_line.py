@@ -16,12 +16,12 @@ from jahp_pl.cli import output
 from jahp_pl.cli.errors import INPUT_ERRORS, CommandError
 from jahp_pl.cli.process import (
     check_working_folder,
-    exit_uncollected,
-    imports_uncollected,
     open_streams,
     pillow_warnings_hidden,
+    set_passive_waiting,
     signals_as_errors,
-    wait_passively,
+    skip_collection_at_exit,
+    without_garbage_collection,
 )
 from jahp_pl.config import ConfigError
 from jahp_pl.errors import describe_error, memory_errors
@@ -65,13 +65,13 @@ WITH_OWN_SIGNALS = ("train", "sweep")
 def run(arguments: Sequence[str] | None) -> None:
     """Run one command, see `main.main`; an interrupt passes through as KeyboardInterrupt."""
     open_streams()
-    exit_uncollected()
+    skip_collection_at_exit()
     parsed: argparse.Namespace | None = None
     try:
-        with imports_uncollected():
+        with without_garbage_collection():
             parsed = _parse(arguments)
         output.QUIET.set(parsed.quiet)
-        wait_passively()
+        set_passive_waiting()
         check_working_folder()
         signals = signals_as_errors() if parsed.run.__name__ not in WITH_OWN_SIGNALS else nullcontext()
         with signals, memory_errors(), pillow_warnings_hidden():
@@ -227,9 +227,9 @@ def _parser(command: str | None = None) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version, then exit")
-    table = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     for name in COMMANDS if command is None else (command,):
         module = import_module(f"jahp_pl.cli.{COMMANDS[name]}")
-        getattr(module, f"add_{name.replace('-', '_')}")(table)
+        getattr(module, f"add_{name.replace('-', '_')}")(subparsers)
     return parser

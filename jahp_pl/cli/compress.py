@@ -44,7 +44,7 @@ def compress(arguments: argparse.Namespace) -> None:
     try:
         jobs = job_plan.plan(arguments.inputs, arguments.output, FILE_SUFFIX, SUFFIXES, arguments.force)
     except JobError:
-        _refuse_other_than_images(arguments.inputs)
+        _refuse_other_files(arguments.inputs)
         raise
     if (suffix := jobs[0].target.suffix.lower()) in SUFFIXES:  # only -o can have given it
         raise CommandError(
@@ -128,8 +128,8 @@ class _Compressor(NamedTuple):
         if self.verify:
             _verify(self.codec, encoded, name)
         write_target(job.target, encoded.data)
-        words = self._describe(encoded, height, width, lost, icc)
-        return FinishedOutput(words, len(encoded.data), height * width)
+        description = self._describe(encoded, height, width, lost, icc)
+        return FinishedOutput(description, len(encoded.data), height * width)
 
     def _describe(self, encoded: AnyEncoded, height: int, width: int, lost: Sequence[str], icc: bytes) -> str:
         """Describe a file in one line: size, colors, what was lost, quality, and what decoding it needs."""
@@ -162,7 +162,7 @@ def _report_unread_images(inputs: Sequence[Path], suffixes: Collection[str]) -> 
         output.say(f"left out, because these formats are not supported: {counts}; {remedy}", file=sys.stderr)
 
 
-def _refuse_other_than_images(inputs: Sequence[Path]) -> None:
+def _refuse_other_files(inputs: Sequence[Path]) -> None:
     """Refuse inputs that are not images before anything about their outputs is checked.
 
     Raises:
@@ -229,9 +229,9 @@ def _verify(codec: AnyCodec, encoded: AnyEncoded, name: str) -> None:
         )
 
 
-def add_compress(table: Any) -> None:
+def add_compress(subparsers: Any) -> None:
     """Add the command `compress`."""
-    p = command(table, "compress", compress, "compress images to .jahp files", """\
+    p = command(subparsers, "compress", compress, "compress images to .jahp files", """\
         jahp compress photo.png
         jahp compress photo.png --quality 80
         jahp compress photo.png --size 50k

@@ -35,7 +35,7 @@ def decompress(arguments: argparse.Namespace) -> None:
             arguments.inputs, arguments.output, ".png", {FILE_SUFFIX}, arguments.force, suffix_beside=DECODED_SUFFIX
         )
     except JobError:
-        _refuse_other_than_compressed(arguments.inputs)
+        _refuse_other_files(arguments.inputs)
         raise
     for job in jobs:
         _format_of(job)
@@ -46,7 +46,7 @@ def decompress(arguments: argparse.Namespace) -> None:
         run_jobs("decompress", jobs, decompressor.begin)
 
 
-def _refuse_other_than_compressed(inputs: Sequence[Path]) -> None:
+def _refuse_other_files(inputs: Sequence[Path]) -> None:
     """Refuse inputs that are not .jahp files before anything about their outputs is checked.
 
     Raises:
@@ -129,14 +129,14 @@ def _write_image(job: Job, image: RGB, icc: bytes, num_bytes: int) -> FinishedOu
     from jahp_pl.images.io import ImageError
     from jahp_pl.images.writing import LOSSY_FORMATS, encode_rgb
 
-    name = _format_of(job)
+    format_name = _format_of(job)
     try:
         content = encode_rgb(image, _suffix_of(job), icc)
     except ImageError as error:
         raise ImageError(f"{output.name_of(job.target, 'output')}: {error}") from None
     write_target(job.target, content)
     height, width, _ = image.shape
-    note = f", with some loss in {name}" if name in LOSSY_FORMATS else ""
+    note = f", with some loss in {format_name}" if format_name in LOSSY_FORMATS else ""
     return FinishedOutput(f"{width} x {height}{note}", num_bytes, height * width)
 
 
@@ -175,9 +175,9 @@ def _has_size_of(path: Path, data: bytes) -> bool:
         return False
 
 
-def add_decompress(table: Any) -> None:
+def add_decompress(subparsers: Any) -> None:
     """Add the command `decompress`."""
-    p = command(table, "decompress", decompress, "decompress .jahp files to PNG, or to the format of OUT", """\
+    p = command(subparsers, "decompress", decompress, "decompress .jahp files to PNG, or to the format of OUT", """\
         jahp decompress photo.jahp
         jahp decompress photo.jahp -o photo.webp
         jahp decompress compressed/ -o restored/

@@ -46,14 +46,14 @@ def evaluate(arguments: argparse.Namespace) -> None:
     out: Path = arguments.output or _default_out(arguments)
     check_results_path(out)
     _check_names(arguments, out)
-    there = read_fingerprints(out)
+    evaluated = read_fingerprints(out)
     images = find_originals(arguments.images, arguments.limit)
     names = name_models(arguments.model)
     codecs = {name: open_codec(arguments, model) for name, model in zip(names, arguments.model, strict=True)}
-    facts = dict(zip(names, _provenance_facts(arguments), strict=True))
-    curves = _curves(codecs, facts, arguments.effort)
+    extra_provenance = dict(zip(names, _extra_provenance(arguments), strict=True))
+    curves = _curves(codecs, extra_provenance, arguments.effort)
     is_default = arguments.output is None
-    if is_default and there not in (None, {codec.fingerprint.hex() for codec in codecs.values()}):
+    if is_default and evaluated not in (None, {codec.fingerprint.hex() for codec in codecs.values()}):
         raise CommandError(f"{out}: has results of another model; move it away, or choose another place with --output")
     targets = [Target(quality=quality) for quality in arguments.quality or [None]]
     _check_targets(targets, codecs)
@@ -61,7 +61,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     folders = {name: target_folders(name if len(names) > 1 else "", targets) for name in names}
     tasks = {name: [plan_files(images, files / folder) for folder in folders[name]] for name in names}
     with exclusive(out):
-        evaluations = _measure(arguments, codecs, targets, tasks, facts)
+        evaluations = _measure(arguments, codecs, targets, tasks, extra_provenance)
         save_results(evaluations, folders, curves, out)
     _print(evaluations)
     output.say(f"\nfiles    {files}/\nresults  {out}")
@@ -80,13 +80,13 @@ def _leave_out_tables(models: list[str]) -> list[str]:
     return [model for model in models if model not in tables]
 
 
-def _curves(codecs: dict[str, Codec], facts: dict[str, dict[str, Any]], effort: int) -> dict[str, list[str]]:
+def _curves(codecs: dict[str, Codec], extra_provenance: dict[str, dict[str, Any]], effort: int) -> dict[str, list[str]]:
     """Group models into curves: names of models by title, see `group_models`."""
     from jahp_pl.report.model_curves import group_models
 
     return group_models(
         {
-            name: facts[name] | {"model": dataclasses.asdict(codec.model.config), "effort": effort}
+            name: extra_provenance[name] | {"model": dataclasses.asdict(codec.model.config), "effort": effort}
             for name, codec in codecs.items()
         }
     )
@@ -97,7 +97,7 @@ def _measure(
     codecs: dict[str, Codec],
     targets: list[Target],
     tasks: dict[str, list[list[EvaluationTask]]],
-    facts: dict[str, dict[str, Any]],
+    extra_provenance: dict[str, dict[str, Any]],
 ) -> dict[str, list[Evaluation]]:
     """Code all images with every model for every target, and show the progress.
 
@@ -106,7 +106,7 @@ def _measure(
         codecs: codec of each model, by model name, in the order of --model.
         targets: targets for each model.
         tasks: images to code and files to write, by model name; one list per target.
-        facts: entries to add to the provenance, by model name.
+        extra_provenance: entries to add to the provenance, by model name.
 
     Returns:
         Evaluations by model name; one per target.
@@ -126,7 +126,7 @@ def _measure(
             for target, of_target in zip(targets, tasks[name], strict=True):
                 with add_name_to_errors(name) if len(codecs) > 1 else nullcontext():
                     found = evaluate_codec(codec, of_target, arguments.compare, progress, target, arguments.effort)
-                found.provenance.update(facts[name])
+                found.provenance.update(extra_provenance[name])
                 evaluations[name].append(found)
     return evaluations
 
@@ -147,8 +147,8 @@ def _check_names(arguments: argparse.Namespace, out: Path) -> None:
     if twice := [quality for quality in qualities if qualities.count(quality) > 1]:
         raise CommandError(f"--quality {twice[0]}: is given twice; give it once")
     curves, num_models = arguments.curve or [], len(arguments.model)
-    if unfit := [name for name in curves if not (name.strip() and name.isprintable())]:
-        raise CommandError(f"--curve {unfit[0]!r}: must be a name of visible characters, without line breaks")
+    if unprintable := [name for name in curves if not (name.strip() and name.isprintable())]:
+        raise CommandError(f"--curve {unprintable[0]!r}: must be a name of visible characters, without line breaks")
     if len(curves) not in (0, 1, num_models):
         found = f"{len(curves)} for {count_of(num_models, 'model')}"
         raise CommandError(f"--curve {' '.join(curves)}: must be one name, or one per model, but there are {found}")
@@ -174,7 +174,7 @@ def _check_targets(targets: list[Target], codecs: dict[str, Codec]) -> None:
 
 
 def _print(evaluations: dict[str, list[Evaluation]]) -> None:
-    """Print a table of means for several models or qualities, or a table of images for a single point."""
+    """Print a table of means for several models or qualities, or a table of images for one model at one quality."""
     from jahp_pl.evaluation.table import (
         explain_columns,
         format_curve,
@@ -188,7 +188,7 @@ def _print(evaluations: dict[str, list[Evaluation]]) -> None:
         output.say(format_evaluation_table(first[0]), "", summarize(first[0]))
         return
     table = format_model_table(evaluations) if len(evaluations) > 1 else format_curve(first)
-    output.say(table, "", explain_columns(one for ones in evaluations.values() for one in ones))
+    output.say(table, "", explain_columns(one for of_model in evaluations.values() for one in of_model))
 
 
 def _print_curves(curves: dict[str, list[str]]) -> None:
@@ -203,8 +203,8 @@ def _draw(evaluations: dict[str, list[Evaluation]], codecs: list[Codec], compare
     from jahp_pl.evaluation.picture import DrawnModel, draw_evaluations
 
     models = [
-        DrawnModel(name if len(codecs) > 1 else codec.model.config.entropy_model, codec, ones[len(ones) // 2])
-        for (name, ones), codec in zip(evaluations.items(), codecs, strict=True)
+        DrawnModel(name if len(codecs) > 1 else codec.model.config.entropy_model, codec, of_model[len(of_model) // 2])
+        for (name, of_model), codec in zip(evaluations.items(), codecs, strict=True)
     ]
     draw_evaluations(models, compare, picture)
 
@@ -219,7 +219,7 @@ def _default_out(arguments: argparse.Namespace) -> Path:
     return Path("evaluation") / f"{'-'.join(names)}.json"
 
 
-def _provenance_facts(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def _extra_provenance(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yield what the provenance of each model's results must include: its training, the command, and --curve."""
     from jahp_pl.measurement.provenance import command_line
     from jahp_pl.model_io.load import read_facts
@@ -230,9 +230,9 @@ def _provenance_facts(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]
         yield {"training": read_facts(model), "command": command_line(["jahp", *sys.argv[1:]])} | curve
 
 
-def add_evaluate(table: Any) -> None:
+def add_evaluate(subparsers: Any) -> None:
     """Add the command `evaluate`."""
-    p = command(table, "evaluate", evaluate, "compress images to real files with models; measure rate and quality", """\
+    p = command(subparsers, "evaluate", evaluate, "compress images to files with models; measure rate and quality", """\
         jahp evaluate --model joint-psnr --images data/kodak
         jahp evaluate --model joint-psnr --images data/kodak --quality 5 20 40 60 80 95
         jahp evaluate --model runs/quickstart --images data/kodak --compare jpeg --picture kodak.png

@@ -49,9 +49,9 @@ def import_compressai(arguments: argparse.Namespace) -> None:
     )
 
 
-def add_export(table: Any) -> None:
+def add_export(subparsers: Any) -> None:
     """Add the command `export`."""
-    p = command(table, "export", export, "write a trained model to a folder to keep and to share", """\
+    p = command(subparsers, "export", export, "write a trained model to a folder to keep and to share", """\
         jahp export runs/mbt2018 -o models/mbt2018
         jahp export runs/mbt2018 --dtype bfloat16 -o models/half
         jahp export models/half --results evaluation/kodak.json -o models/half --force""")  # fmt: skip
@@ -69,18 +69,18 @@ def add_export(table: Any) -> None:
     p.add_argument("--note", metavar="TEXT", help="sentence about the training, for the model card")
 
 
-def add_export_graphs(table: Any) -> None:
+def add_export_graphs(subparsers: Any) -> None:
     """Add the command `export-graphs`."""
-    p = command(table, "export-graphs", export_graphs, "write a model's networks as ONNX and torch.export graphs", """\
+    p = command(subparsers, "export-graphs", export_graphs, "write a model's networks as ONNX and torch graphs", """\
         jahp export-graphs models/mbt2018 -o graphs/mbt2018""")  # fmt: skip
     p.add_argument("model", metavar="M", help=MODEL)
     add_new_folder(p)
     add_import(p)
 
 
-def add_import_compressai(table: Any) -> None:
+def add_import_compressai(subparsers: Any) -> None:
     """Add the command `import-compressai`."""
-    p = command(table, "import-compressai", import_compressai, "convert a CompressAI checkpoint to an export", """\
+    p = command(subparsers, "import-compressai", import_compressai, "convert a CompressAI checkpoint to an export", """\
         jahp import-compressai mbt2018.pth.tar -o models/mbt2018
         jahp compress photo.png --model models/mbt2018""")  # fmt: skip
     p.add_argument("checkpoint", type=local_path, metavar="CKPT", help="checkpoint or state dict of CompressAI")

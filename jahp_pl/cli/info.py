@@ -129,7 +129,7 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _describe_file(path: Path) -> dict[str, str]:
-    """Describe a .jahp file by its header: a dictionary from fact to value, to print.
+    """Describe a .jahp file by its header: labels and values to print.
 
     Raises:
         BitstreamError: if the file is damaged.
@@ -172,7 +172,7 @@ def _level_row(level: float, maker: BundledModel | None) -> dict[str, str]:
 
 
 def _describe_model(path: Path, runtime: Runtime | None) -> dict[str, str]:
-    """Describe a model: a dictionary from fact to value, to print.
+    """Describe a model: labels and values to print.
 
     Raises:
         CheckpointError, ExportError, UnusableModelError: if the model cannot be used.
@@ -246,9 +246,9 @@ def _result_rows(results: dict[str, Any]) -> dict[str, str]:
     return rows
 
 
-def add_info(table: Any) -> None:
+def add_info(subparsers: Any) -> None:
     """Add the command `info`."""
-    p = command(table, "info", info, "describe .jahp files and models, or list the bundled models", """\
+    p = command(subparsers, "info", info, "describe .jahp files and models, or list the bundled models", """\
         jahp info
         jahp info joint-psnr
         jahp info photo.jahp

@@ -13,9 +13,9 @@ from types import FrameType
 
 @contextmanager
 def interrupts_in_one_line(*, until_exit: bool) -> Iterator[None]:
-    """Let an interrupt during the block end the process with one line: at once if a module is being imported.
+    """Let an interrupt during the block end the process with one line; during an import, end it at once.
 
-    If it raised an exception there, numpy would swallow it and stay broken, and torch would abort the process.
+    An exception raised during an import would be swallowed by numpy, which then stays broken, and would abort torch.
 
     Args:
         until_exit: whether the process ends after the block; if so, interrupts end it silently from then on, because

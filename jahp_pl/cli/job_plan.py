@@ -74,10 +74,10 @@ def plan(
     if STREAM in inputs or output == STREAM:
         if len(inputs) > 1 or inputs[0].is_dir():
             raise JobError("'-' stands for a single file; give exactly one input, and no folder")
-        return _named(inputs[0], output or STREAM, force)
+        return _job_of_file(inputs[0], output or STREAM, force)
     is_one_file = len(inputs) == 1 and not inputs[0].is_dir() and output is not None and not output.is_dir()
     if is_one_file and output is not None and (output.suffix or output.exists()):
-        return _named(inputs[0], output, force)
+        return _job_of_file(inputs[0], output, force)
     if output is not None and not output.is_dir() and (output.exists() or output.suffix == suffix):
         raise JobError(f"{output}: is one file, but there are several outputs; give a folder with -o")
     if output is None and suffix_beside is not None:
@@ -85,7 +85,7 @@ def plan(
     if len(inputs) > 1 and not inputs[-1].exists():
         raise JobError(f"{inputs[-1]}: no such file; if it is meant as the output, write -o {inputs[-1]}")
     once: dict[tuple[Path, Path], Job] = {}
-    for job in (job for path in inputs for job in _outputs(path, output, suffix, source_suffixes, force)):
+    for job in (job for path in inputs for job in _jobs_of_input(path, output, suffix, source_suffixes, force)):
         once.setdefault((resolved(job.source), job.target), job)
     jobs = list(once.values())
     by_target: dict[Path, list[Job]] = {}
@@ -168,7 +168,7 @@ def copy_future_date(job: Job, modified: int) -> None:
             os.utime(job.target, ns=(modified, modified))
 
 
-def _named(source: Path, target: Path, force: bool) -> list[Job]:
+def _job_of_file(source: Path, target: Path, force: bool) -> list[Job]:
     """Return the job of a file that was named on its own, not found in a folder."""
     if source != STREAM and not source.is_file():
         if source.exists():
@@ -182,12 +182,12 @@ def _named(source: Path, target: Path, force: bool) -> list[Job]:
     return [Job(source, target, is_resumable=False)]
 
 
-def _outputs(
+def _jobs_of_input(
     path: Path, output: Path | None, suffix: str, source_suffixes: Collection[str], force: bool
 ) -> Iterator[Job]:
     """Yield the jobs of one input, a file or a folder; arguments as in `plan`."""
     if not path.is_dir():
-        yield from _named(path, (output or path.parent) / f"{path.stem}{suffix}", force)
+        yield from _job_of_file(path, (output or path.parent) / f"{path.stem}{suffix}", force)
         return
     found = find_files(path, source_suffixes)
     if not found.files and not found.unread:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class FinishedOutput(NamedTuple):
     """Output that a job has written."""
 
-    words: str
-    """Short description to print."""
+    description: str
+    """What to print about it, in a few words."""
     num_bytes: int
     """Size of the compressed file, which is the job's output or its input."""
     num_pixels: int
@@ -109,7 +109,7 @@ class _ReportedWork:
         job_plan.copy_future_date(job, source_time)
         self.outputs.append(made)
         with self._files.external_write_mode():
-            line = f"{name_of(job.source)} -> {name_of(job.target, 'output')}: {made.words}"
+            line = f"{name_of(job.source)} -> {name_of(job.target, 'output')}: {made.description}"
             if not QUIET.get():
                 say(line, file=sys.stderr if job.target == STREAM else sys.stdout)
         return True

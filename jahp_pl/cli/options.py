@@ -24,26 +24,26 @@ MAX_THREADS = 1024
 """Largest number of threads that --threads accepts."""
 
 
-def group(table: Any, name: str, title: str) -> Any:
-    """Add a command that has subcommands, and return the table to which they are added."""
-    parser = table.add_parser(name, help=title, description=title[0].upper() + title[1:] + ".")
+def group(subparsers: Any, name: str, title: str) -> Any:
+    """Add a command that has subcommands, and return its own subparsers."""
+    parser = subparsers.add_parser(name, help=title, description=title[0].upper() + title[1:] + ".")
     return parser.add_subparsers(title="commands", metavar="WHAT", required=True)
 
 
 def command(
-    table: Any, name: str, run: Callable[[argparse.Namespace], None], title: str, examples: str
+    subparsers: Any, name: str, run: Callable[[argparse.Namespace], None], title: str, examples: str
 ) -> argparse.ArgumentParser:
     """Add a command.
 
     Args:
-        table: subparsers of the command line, or of a `group`.
+        subparsers: subparsers of the command line, or of a `group`.
         name: name of the command.
         run: function that runs the command.
         title: one-line description, in the imperative and without a full stop.
         examples: example commands, one per line.
     """
     lines = textwrap.indent(textwrap.dedent(examples), "  ")
-    parser: argparse.ArgumentParser = table.add_parser(
+    parser: argparse.ArgumentParser = subparsers.add_parser(
         name,
         help=title,
         description=title[0].upper() + title[1:] + ".",
@@ -145,7 +145,7 @@ def add_files(parser: argparse.ArgumentParser, what: str, default: str, where: s
 
 def add_target(parser: argparse.ArgumentParser) -> None:
     """Add the mutually exclusive targets of a variable-rate model, and --metric."""
-    parser.add_argument("--metric", choices=METRICS, help="take the bundled model trained for this metric [psnr]")
+    parser.add_argument("--metric", choices=METRICS, help="use the bundled model trained for this metric [psnr]")
     section = parser.add_argument_group("target (one of them, for variable-rate models)")
     targets = section.add_mutually_exclusive_group()
     targets.add_argument("--quality", type=float, metavar="Q", help="quality from 1 (smallest files) to 100 [60]")

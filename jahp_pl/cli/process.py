@@ -18,7 +18,7 @@ from types import FrameType
 from jahp_pl.cli.errors import CommandError
 from jahp_pl.cli.interrupts import exit_if_importing
 
-WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
+WAIT_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 """Environment variables that determine how OpenMP's threads wait."""
 
 
@@ -50,22 +50,22 @@ def check_working_folder() -> None:
         raise CommandError("the working folder was deleted; change to another one with cd") from None
 
 
-def wait_passively() -> None:
+def set_passive_waiting() -> None:
     """Let torch's threads sleep while they wait for each other, unless the environment sets how they wait.
 
     By default they spin. If other programs use the cores too, a spinning thread takes time away from the thread that it
     waits for, and decoding takes five times as long (docs/library.md). Call this before torch is imported, which is
     when OpenMP reads the environment.
     """
-    if not any(name in os.environ for name in WAITING):
+    if not any(name in os.environ for name in WAIT_VARIABLES):
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
 @contextmanager
 def pillow_warnings_hidden() -> Iterator[None]:
-    """Hide Pillow's warnings about metadata, of which a damaged image may have one of two lines for each of its tags.
+    """Hide Pillow's warnings about metadata: a damaged image may cause one of two lines for each of its tags.
 
-    What matters for the pixels, this package checks itself and reports in one line.
+    Damage that affects the pixels is found by this package itself, and reported in one line.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -73,7 +73,7 @@ def pillow_warnings_hidden() -> Iterator[None]:
 
 
 @contextmanager
-def imports_uncollected() -> Iterator[None]:
+def without_garbage_collection() -> Iterator[None]:
     """Suspend garbage collection in a block that imports modules, and exempt its objects from later collections.
 
     Importing torch creates hundreds of thousands of objects and no garbage. Repeated collections during the import, and
@@ -89,7 +89,7 @@ def imports_uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def exit_uncollected() -> None:
+def skip_collection_at_exit() -> None:
     """Let the process exit without a final garbage collection; the system frees its memory anyway."""
     atexit.register(gc.freeze)
 

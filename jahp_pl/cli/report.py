@@ -123,9 +123,9 @@ def _codecs(models: list[str]) -> dict[str, Codec]:
     return {codec.fingerprint.hex(): codec for codec in loaded}
 
 
-def add_report(table: Any) -> None:
+def add_report(subparsers: Any) -> None:
     """Add the command `report`."""
-    p = command(table, "report", report, "plot results and compute BD-rates, or draw training curves", """\
+    p = command(subparsers, "report", report, "plot results and compute BD-rates, or draw training curves", """\
         jahp report results/classical results/published/mbt2018-tfc-mse.json -o report --anchor jpeg
         jahp report results/study results/classical -o report --anchor jpeg2000 \\
             --images data/kodak --model runs/joint runs/factorized

@@ -85,9 +85,9 @@ def train(arguments: argparse.Namespace) -> None:
         output.say(f"trained: {result.run_dir}  (next: {following})")
 
 
-def add_shards(table: Any) -> None:
+def add_shards(subparsers: Any) -> None:
     """Add the command `shards`."""
-    p = command(table, "shards", shards, "pack photographs into shards (tar files) to train on", """\
+    p = command(subparsers, "shards", shards, "pack photographs into shards (tar files) to train on", """\
         jahp shards ~/photos more/*.tif -o shards/mine
         jahp shards ~/photos --tile 1024 --quality 95 --part 3/16 -o shards/mine-03
         jahp shards old-shards/*.tar -o shards/mine --overwrite""")  # fmt: skip
@@ -116,9 +116,9 @@ def add_shards(table: Any) -> None:
     p.add_argument("--in-order", action="store_true", help="order photographs by name, for validation sets")
 
 
-def add_train(table: Any) -> None:
+def add_train(subparsers: Any) -> None:
     """Add the command `train`."""
-    p = command(table, "train", train, "train a model, or resume its training", """\
+    p = command(subparsers, "train", train, "train a model, or resume its training", """\
         jahp train configs/quickstart.yaml
         jahp train configs/mbt2018.yaml configs/overlays/mixture3.yaml name=mix3 loss.lmbda=0.0067
         jahp train configs/mbt2018.yaml 'data.train=[shards/mine]' wandb.mode=offline

@@ -1,4 +1,4 @@
-"""Sweeps on this machine: runs the points of a W&B sweep file, each in its own process, without a server.
+"""Sweeps on this machine: trains every run of a W&B sweep file, each in its own process, without a server.
 
 Importing this package alone is fast; import its modules individually.
 """

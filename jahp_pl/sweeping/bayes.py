@@ -1,4 +1,4 @@
-"""Proposes points by Bayesian optimization; only this module imports Optuna, a package of the extra `sweep`."""
+"""Proposes the next run by Bayesian optimization; only this module imports Optuna, a package of the extra `sweep`."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 _ATTEMPTS = 20
 
 
-class ScoredPoint(NamedTuple):
-    """Point that was proposed earlier, with its result."""
+class ScoredRun(NamedTuple):
+    """Run that was proposed earlier, with its result."""
 
     values: Mapping[str, Value]
     """Values of the swept settings by dotted key."""
     score: float | None
-    """Value of the metric; None if it is unknown or the point failed."""
+    """Value of the metric; None if it is unknown or the run failed."""
     is_open: bool
-    """Whether the point is waiting or running."""
+    """Whether the run is waiting or running."""
 
 
 def check_engine() -> None:
@@ -39,14 +39,12 @@ def check_engine() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def propose(
-    parameters: Sequence[Parameter], history: Sequence[ScoredPoint], is_minimum: bool
-) -> dict[str, Value] | None:
-    """Propose values for the next point with a tree-structured Parzen estimator; equal arguments give equal values.
+def propose(parameters: Sequence[Parameter], history: Sequence[ScoredRun], is_minimum: bool) -> dict[str, Value] | None:
+    """Propose values for the next run with a tree-structured Parzen estimator; equal arguments give equal values.
 
     Args:
         parameters: search space.
-        history: all points proposed so far, in order; proposals also keep away from open points.
+        history: all runs proposed so far, in order; proposals also keep away from open runs.
         is_minimum: whether a lower score is better.
 
     Returns:
@@ -59,11 +57,11 @@ def propose(
     import optuna
 
     space = {parameter.key: _distribution(parameter) for parameter in parameters}
-    known = [dict(point.values) for point in history]
+    known = [dict(run.values) for run in history]
     for attempt in range(_ATTEMPTS):
         sampler = optuna.samplers.TPESampler(seed=len(history) + 1000 * attempt)
         study = optuna.create_study(direction="minimize" if is_minimum else "maximize", sampler=sampler)
-        study.add_trials([_trial(point, parameters, space) for point in history])
+        study.add_trials([_trial(run, parameters, space) for run in history])
         drawn = study.ask(space).params
         values = {parameter.key: _value(parameter, drawn[parameter.key]) for parameter in parameters}
         if values not in known:
@@ -88,13 +86,13 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
     raise AssertionError(parameter)
 
 
-def _trial(point: ScoredPoint, parameters: Sequence[Parameter], space: dict[str, BaseDistribution]) -> FrozenTrial:
-    """Convert a point to Optuna's form."""
+def _trial(run: ScoredRun, parameters: Sequence[Parameter], space: dict[str, BaseDistribution]) -> FrozenTrial:
+    """Convert a run to Optuna's form."""
     from optuna.trial import TrialState, create_trial
 
-    params = {parameter.key: _internal(parameter, point.values[parameter.key]) for parameter in parameters}
-    state = TrialState.RUNNING if point.is_open else TrialState.FAIL if point.score is None else TrialState.COMPLETE
-    value = point.score if state == TrialState.COMPLETE else None
+    params = {parameter.key: _internal(parameter, run.values[parameter.key]) for parameter in parameters}
+    state = TrialState.RUNNING if run.is_open else TrialState.FAIL if run.score is None else TrialState.COMPLETE
+    value = run.score if state == TrialState.COMPLETE else None
     return create_trial(state=state, value=value, params=params, distributions=space)
 
 

@@ -1,4 +1,4 @@
-"""The points of a running sweep with their states and results, and the comparison of these by the sweep's metric."""
+"""The runs of a sweep in progress with their states and results, and the comparison of these by the sweep's metric."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from jahp_pl.sweeping.file import SweepMetric
-from jahp_pl.sweeping.points import SweepPoint
+from jahp_pl.sweeping.runs import SweepRun
 
-PointState = Literal["waiting", "running", "done", "failed"]
-"""State of a point; waiting points have not started or were interrupted."""
+EntryState = Literal["waiting", "running", "done", "failed"]
+"""State of a run; waiting runs have not started or were interrupted."""
 
 
 @dataclass
 class SweepEntry:
-    """Point of a running sweep with its state and results so far; one row of the table."""
+    """Run of a sweep in progress, with its state and results so far; one row of the table."""
 
-    point: SweepPoint
-    state: PointState = "waiting"
+    run: SweepRun
+    state: EntryState = "waiting"
     steps: int = 0
     """Number of optimizer steps over all sessions."""
     seconds: float = 0.0
@@ -26,20 +26,20 @@ class SweepEntry:
     metrics: dict[str, float] = field(default_factory=dict)
     """Last value of each metric, by name."""
     error: str = ""
-    """One-line reason if the point failed, otherwise empty."""
+    """One-line reason if the run failed, otherwise empty."""
 
     @property
     def is_open(self) -> bool:
-        """Whether the point has yet to be run to its end."""
+        """Whether the run has not ended yet."""
         return self.state in ("waiting", "running")
 
     def score(self, metric: SweepMetric | None) -> float | None:
-        """Return a finished point's value of the sweep's metric; None if it has none."""
+        """Return a finished run's value of the sweep's metric; None if it has none."""
         return self.metrics.get(metric.name) if metric is not None and self.state == "done" else None
 
 
 def best_entry(entries: Sequence[SweepEntry], metric: SweepMetric | None) -> SweepEntry | None:
-    """Return the point with the best metric so far, the first of equal ones; None if no point has the metric."""
+    """Return the run with the best metric so far, the first of equal ones; None if no run has the metric."""
     if metric is None:
         return None
     sign = 1 if metric.is_minimized else -1
@@ -48,7 +48,7 @@ def best_entry(entries: Sequence[SweepEntry], metric: SweepMetric | None) -> Swe
 
 
 def has_reached_target(entries: Sequence[SweepEntry], metric: SweepMetric | None) -> bool:
-    """Check whether a point has reached the metric's target."""
+    """Check whether a run has reached the metric's target."""
     if metric is None:
         return False
     scores = [score for entry in entries if (score := entry.score(metric)) is not None]

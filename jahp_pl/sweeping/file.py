@@ -18,7 +18,7 @@ from jahp_pl.sweeping.yaml_mapping import read_mapping
 from jahp_pl.text import nearest_word
 
 Method = Literal["grid", "random", "bayes"]
-"""How points are chosen: all combinations, random draws, or a search guided by the results so far."""
+"""How runs are chosen: all combinations, random draws, or a search guided by the results so far."""
 Goal = Literal["minimize", "maximize"]
 """Whether lower or higher values of the metric are better."""
 
@@ -30,17 +30,17 @@ _KEYS = (
 )
 _NOT_SWEPT = ("name", "output_dir", "resume")
 _COMMANDS = (("jahp", "train"), ("-m", "jahp_pl", "train"))
-_MAX_POINTS = 10_000
+_MAX_RUNS = 10_000
 
 
 class SweepMetric(NamedTuple):
-    """Metric by which the points of a sweep are compared."""
+    """Metric by which the runs of a sweep are compared."""
 
     name: str
     """Its column in metrics.csv, e.g. val/loss."""
     goal: Goal = "minimize"
     target: float | None = None
-    """Value that ends the sweep: once a point reaches it, no more points start. None for no target."""
+    """Value that ends the sweep: once a run reaches it, no more runs start. None for no target."""
 
     @property
     def is_minimized(self) -> bool:
@@ -60,18 +60,18 @@ class SweepFile(NamedTuple):
     path: Path
     method: Method
     metric: SweepMetric | None
-    """None if the sweep has none, so that no point is best."""
+    """None if the sweep has none, so that no run is best."""
     parameters: tuple[Parameter, ...]
     """Swept settings, at least one."""
     command: tuple[str, ...]
     """Arguments of `jahp train`, including `SWEPT_VALUES`."""
     run_cap: int | None
-    """Maximum number of points, as given in the file; None for all points of a grid."""
+    """Maximum number of runs, as given in the file; None for all runs of a grid."""
     has_early_terminate: bool
     """Whether the file requests early termination, which only W&B's server supports."""
 
-    def max_points(self) -> int:
-        """Return the maximum number of points: the number of combinations of values, or `run_cap` if that is less."""
+    def max_runs(self) -> int:
+        """Return the maximum number of runs: the number of combinations of values, or `run_cap` if that is less."""
         counts = [number for parameter in self.parameters if (number := parameter.num_values) is not None]
         limits = [self.run_cap] if self.run_cap is not None else []
         if len(counts) == len(self.parameters):
@@ -79,13 +79,13 @@ class SweepFile(NamedTuple):
         return min(limits)
 
     def settings(self, values: Mapping[str, Value]) -> list[str]:
-        """Return the arguments of `jahp train` for one point, in the form that W&B's agent would pass."""
+        """Return the arguments of `jahp train` for one run, in the form that W&B's agent would pass."""
         swept = [f"{key}={value}" for key, value in values.items()]
         return [word for part in self.command for word in (swept if part == SWEPT_VALUES else [part])]
 
 
 def read_sweep(path: Path) -> SweepFile:
-    """Read a sweep file, and check everything that can be checked without computing its points.
+    """Read a sweep file, and check everything that can be checked without computing its runs.
 
     Raises:
         SweepError: if the file cannot be read, a key or parameter does not exist, or an entry that the method needs is
@@ -110,15 +110,15 @@ def _parse(path: Path, content: dict[str, Any]) -> SweepFile:
     if run_cap is not None and (type(run_cap) is not int or run_cap < 1):
         raise SweepError(f"run_cap={run_cap}: must be a whole number of at least 1")
     if run_cap is None and method != "grid":
-        raise SweepError(f"run_cap: is missing; method {method} never ends, so give the number of points to run")
+        raise SweepError(f"run_cap: is missing; method {method} never ends, so give the number of runs to start")
     metric = _metric(content.get("metric"))
     if method == "bayes" and metric is None:
         raise SweepError("metric: is missing; method bayes needs a metric to optimize, e.g. {name: val/loss}")
     parameters = _parameters(content.get("parameters"), method)
     command = _command(content.get("command"))
     file = SweepFile(path, method, metric, parameters, command, run_cap, bool(content.get("early_terminate")))
-    if file.max_points() > _MAX_POINTS:
-        raise SweepError(f"has more than {_MAX_POINTS} points; set run_cap to fewer, or give fewer values")
+    if file.max_runs() > _MAX_RUNS:
+        raise SweepError(f"has more than {_MAX_RUNS} runs; set run_cap to fewer, or give fewer values")
     return file
 
 

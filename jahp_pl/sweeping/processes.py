@@ -1,4 +1,4 @@
-"""Runs a point as a `jahp train` process that writes a log to its run folder and locks the folder."""
+"""Trains a run in a `jahp train` process, which writes a log to the run folder and locks the folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from jahp_pl.errors import write_errors
 from jahp_pl.locks import RUN_LOCK, RUN_LOCK_VARIABLE, hold_lock
-from jahp_pl.sweeping.points import SweepPoint
+from jahp_pl.sweeping.runs import SweepRun
 
 LOG = "log.txt"
 """Name of the log in the run folder."""
@@ -33,18 +33,18 @@ class RunningProcess(NamedTuple):
     """Number of bytes that earlier sessions wrote to the log."""
 
 
-def start_training(point: SweepPoint, environment: Mapping[str, str]) -> RunningProcess:
+def start_training(run: SweepRun, environment: Mapping[str, str]) -> RunningProcess:
     """Start or continue a run.
 
     Args:
-        point: point to run.
+        run: run to train.
         environment: environment variables to add to this process's own.
 
     Raises:
         WriteError: if another process trains in the run folder, or the folder cannot be created.
     """
-    folder = point.config.run_dir
-    command = [sys.executable, "-m", "jahp_pl", "train", *point.arguments]
+    folder = run.config.run_dir
+    command = [sys.executable, "-m", "jahp_pl", "train", *run.arguments]
     # The process inherits the lock and thus holds it while training continues, even if this process dies.
     error_if_held = f"{folder}: another process is training there; wait for it, or end it"
     lock_held = hold_lock(folder / RUN_LOCK, error_if_held, folder)
@@ -102,8 +102,8 @@ def environments(workers: int, num_devices: int) -> list[dict[str, str]]:
     """Divide the machine's threads and GPUs among workers; GPUs are assigned in turn.
 
     Args:
-        workers: number of points that run at once.
-        num_devices: number of GPUs per point; 0 if it uses none.
+        workers: number of runs that train at once.
+        num_devices: number of GPUs per run; 0 if it uses none.
 
     Returns:
         Environment variables for each worker.

@@ -19,8 +19,8 @@ from jahp_pl.text import encoded
 
 _HEAD = ("name", "state")
 """Names of the first columns of the CSV file."""
-_POINT = {"name": str, "values": {}, "steps": int, "seconds": FINITE, "metrics": {}}
-_STORED = {"sweep": str, "points": [_POINT]}
+_RUN = {"name": str, "values": {}, "steps": int, "seconds": FINITE, "metrics": {}}
+_STORED = {"sweep": str, "points": [_RUN]}
 """Expected content of the JSON file, for `json_content.first_mismatch`; what nothing reads is left out."""
 
 
@@ -36,15 +36,15 @@ def write_sweep_results(path: Path, file: SweepFile, entries: Sequence[SweepEntr
         "method": file.method,
         "metric": file.metric.name if file.metric is not None else None,
         "goal": file.metric.goal if file.metric is not None else "minimize",
-        "best": winner.point.name if winner is not None else None,
+        "best": winner.run.name if winner is not None else None,
         "points": [_to_json(entry) for entry in entries],
     }
     write_json(path, content)
     write_atomically(path.with_suffix(".csv"), encoded(_to_csv(entries)))
 
 
-class StoredPoint(NamedTuple):
-    """Stored results of one point."""
+class StoredRun(NamedTuple):
+    """Stored results of one run."""
 
     name: str
     values: Mapping[str, Value]
@@ -53,8 +53,8 @@ class StoredPoint(NamedTuple):
     metrics: Mapping[str, float]
 
 
-def read_sweep_results(path: Path) -> list[StoredPoint]:
-    """Read the points of earlier sessions in order; empty if there are no files.
+def read_sweep_results(path: Path) -> list[StoredRun]:
+    """Read the runs of earlier sessions in order; empty if there are no files.
 
     Raises:
         SweepError: if `write_sweep_results` did not write `path` or the .csv file next to it, and would overwrite it.
@@ -71,7 +71,7 @@ def read_sweep_results(path: Path) -> list[StoredPoint]:
         raise _foreign(path) from None
     if first_mismatch(content, _STORED) is not None:
         raise _foreign(path)
-    rows = [StoredPoint(*(point[field] for field in StoredPoint._fields)) for point in content["points"]]
+    rows = [StoredRun(*(run[field] for field in StoredRun._fields)) for run in content["points"]]
     if first_mismatch([value for row in rows for value in row.metrics.values()], [FINITE]) is not None:
         raise _foreign(path)
     return rows
@@ -92,26 +92,26 @@ def _starts(path: Path, text: str) -> bool:
 
 def _to_json(entry: SweepEntry) -> dict[str, Any]:
     return {
-        "name": entry.point.name,
+        "name": entry.run.name,
         "state": entry.state,
-        "values": dict(entry.point.values),
-        "run_dir": str(entry.point.config.run_dir),
+        "values": dict(entry.run.values),
+        "run_dir": str(entry.run.config.run_dir),
         "steps": entry.steps,
         "seconds": entry.seconds,
         "metrics": entry.metrics,
         "error": entry.error,
-        "arguments": list(entry.point.arguments),
+        "arguments": list(entry.run.arguments),
     }
 
 
 def _to_csv(entries: Sequence[SweepEntry]) -> str:
     metrics = list(dict.fromkeys(name for entry in entries for name in entry.metrics if name != "step"))
-    keys = list(entries[0].point.values) if entries else []
+    keys = list(entries[0].run.values) if entries else []
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*_HEAD, *keys, "steps", "seconds", *metrics])
     for entry in entries:
-        values = [entry.point.values[key] for key in keys]
+        values = [entry.run.values[key] for key in keys]
         figures = [entry.metrics.get(name, "") for name in metrics]
-        writer.writerow([entry.point.name, entry.state, *values, entry.steps, entry.seconds, *figures])
+        writer.writerow([entry.run.name, entry.state, *values, entry.steps, entry.seconds, *figures])
     return text.getvalue()

@@ -15,7 +15,7 @@ from jahp_pl.training.metrics_file import number_of, read_rows
 
 
 class OtherSettingsError(SweepError):
-    """Error that a run has other settings than the sweep's point, so that its results do not belong to the sweep."""
+    """Error that a run folder was trained with other settings, so that its results do not belong to the sweep."""
 
 
 class RunState(NamedTuple):

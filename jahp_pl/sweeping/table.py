@@ -8,23 +8,23 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TextIO
 
-from jahp_pl.sweeping.entries import PointState, SweepEntry
+from jahp_pl.sweeping.entries import EntryState, SweepEntry
 from jahp_pl.sweeping.file import SweepFile
 from jahp_pl.sweeping.processes import LOG
 from jahp_pl.sweeping.run_state import last_values
 from jahp_pl.text import count_of, printable
 
-_URGENCY: tuple[PointState, ...] = ("running", "failed", "done", "waiting")
+_URGENCY: tuple[EntryState, ...] = ("running", "failed", "done", "waiting")
 _SHOWN_METRICS = ("val/file_bpp", "val/bpp", "val/psnr")
 _INTERVAL = 2.0  # seconds
 
 
 class LiveTable:
-    """Display of a sweep's progress, see `run.Watcher`.
+    """Display of a sweep's progress, see `sweep.Watcher`.
 
     Args:
         file: sweep file, which determines the columns.
-        entries: list of all points, which may grow.
+        entries: list of all runs, which may grow.
         stream: output; a terminal shows a live table, anything else gets one line per change.
     """
 
@@ -34,11 +34,11 @@ class LiveTable:
         self._height, self._drawn, self._start = 0, 0.0, time.monotonic()
 
     def changed(self, entry: SweepEntry, lines: Sequence[str]) -> None:
-        """Redraw the table or write a line; if the point failed, also write the last lines of its log."""
-        news = [f"{entry.point.name}: {state_text(entry)}{self._found(entry)}"]
+        """Redraw the table or write a line; if the run failed, also write the last lines of its log."""
+        news = [f"{entry.run.name}: {state_text(entry)}{self._found(entry)}"]
         if entry.state == "failed":
             news = [f"{news[0]}: {entry.error}", *(f"  | {line}" for line in lines)]
-            news += [f"  | ({entry.point.config.run_dir / LOG})"] if lines else []
+            news += [f"  | ({entry.run.config.run_dir / LOG})"] if lines else []
         if not self.redraws:
             self.stream.write("".join(f"{printable(line)}\n" for line in news))
             self.stream.flush()
@@ -49,12 +49,12 @@ class LiveTable:
         self._draw()
 
     def tick(self, entries: Sequence[SweepEntry]) -> None:
-        """Update the progress of running points and redraw the table, but only every few seconds."""
+        """Update the progress of the runs that are training and redraw the table, but only every few seconds."""
         if not self.redraws or time.monotonic() - self._drawn < _INTERVAL:
             return
         for entry in entries:
             if entry.state == "running":
-                entry.metrics = last_values(entry.point.config.run_dir)
+                entry.metrics = last_values(entry.run.config.run_dir)
         self._draw()
 
     def close(self) -> None:
@@ -83,44 +83,42 @@ class LiveTable:
 
 
 def state_text(entry: SweepEntry) -> str:
-    """Describe the state of a point in one word, with the percentage of its steps if it is unfinished."""
+    """Describe the state of a run in one word, with the percentage of its steps if it is unfinished."""
     steps = max(entry.steps, int(entry.metrics.get("step", 0)))
     if entry.state in ("done", "waiting") or not steps:
         return entry.state
-    return f"{entry.state} {100 * steps / entry.point.config.trainer.max_steps:.0f} %"
+    return f"{entry.state} {100 * steps / entry.run.config.trainer.max_steps:.0f} %"
 
 
 def sweep_summary(entries: Sequence[SweepEntry], seconds: float) -> str:
-    """Describe in one line how many points are in each state, and the elapsed `seconds` as h:mm:ss."""
+    """Describe in one line how many runs are in each state, and the elapsed `seconds` as h:mm:ss."""
     counts = Counter(entry.state for entry in entries)
     parts = [f"{counts[state]} {state}" for state in ("done", "running", "waiting", "failed") if counts[state]]
     minutes, rest = divmod(round(seconds), 60)
-    return f"{count_of(len(entries), 'point')}: {', '.join(parts)} | {minutes // 60}:{minutes % 60:02}:{rest:02}"
+    return f"{count_of(len(entries), 'run')}: {', '.join(parts)} | {minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 def format_sweep_table(file: SweepFile, entries: Sequence[SweepEntry], most: int | None = None) -> list[str]:
-    """Format a header, a rule and a line per point: values, state, metric, and rate and PSNR if they were measured.
+    """Format a header, a rule and a line per run: values, state, metric, and rate and PSNR if they were measured.
 
     Args:
         file: sweep file, which determines the columns.
-        entries: points to show.
-        most: maximum number of points to show; running and failed ones have priority. None for all.
+        entries: runs to show.
+        most: maximum number of runs to show; running and failed ones have priority. None for all.
     """
     keys = [parameter.key for parameter in file.parameters]
     metrics = [file.metric.name] if file.metric is not None else []
     metrics += [name for name in _SHOWN_METRICS if name not in metrics and any(name in e.metrics for e in entries)]
-    head = ["point", *(_short(key, keys) for key in keys), "state", *metrics]
+    head = ["run", *(_short(key, keys) for key in keys), "state", *metrics]
     shown = _most_urgent(entries, most)
-    cells = [
-        [e.point.name, *(str(e.point.values[k]) for k in keys), state_text(e), *_numbers(e, metrics)] for e in shown
-    ]
+    cells = [[e.run.name, *(str(e.run.values[k]) for k in keys), state_text(e), *_numbers(e, metrics)] for e in shown]
     lines = _aligned([head, *cells], num_right=len(metrics))
     lines.insert(1, "-" * len(lines[0]))
     return lines if len(shown) == len(entries) else [*lines, f"and {len(entries) - len(shown)} more"]
 
 
 def _most_urgent(entries: Sequence[SweepEntry], most: int | None) -> list[SweepEntry]:
-    """Choose the points to show, in order; see `format_sweep_table`."""
+    """Choose the runs to show, in order; see `format_sweep_table`."""
     if most is None or len(entries) <= most:
         return list(entries)
     by_urgency = sorted(range(len(entries)), key=lambda number: _URGENCY.index(entries[number].state))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jahp_pl.cli.process import WAITING
+from jahp_pl.cli.process import WAIT_VARIABLES
 from tests.support import ROOT
 
 
@@ -58,7 +58,7 @@ from jahp_pl.cli import info, main
 info.info = lambda arguments: print(os.environ.get("OMP_WAIT_POLICY"), "torch" in sys.modules)
 main.main(["info"])
 """
-    ours = {name: value for name, value in os.environ.items() if name not in WAITING}
+    ours = {name: value for name, value in os.environ.items() if name not in WAIT_VARIABLES}
     done = subprocess.run(
         [sys.executable, "-c", script], env={**ours, **given}, capture_output=True, text=True, check=True
     )

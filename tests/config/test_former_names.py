@@ -20,9 +20,9 @@ from jahp_pl.report.read_results import read_curves
 from jahp_pl.runtime.load import load_runtime
 from jahp_pl.settings import config_from_dict, load_config
 from jahp_pl.sweeping import SweepError
-from jahp_pl.sweeping.points import check_sweep, grid_points
 from jahp_pl.sweeping.results import write_sweep_results
-from jahp_pl.sweeping.run import Sweep
+from jahp_pl.sweeping.runs import check_sweep, grid_runs
+from jahp_pl.sweeping.sweep import Sweep
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.run import TrainResult
 from tests.support.codec_models import JOINT, codec_of
@@ -126,7 +126,7 @@ def test_a_sweep_continues_whichever_name_its_file_and_its_results_have(
     write_sweep_results(tmp_path / "small.json", before, entries(before, 3.0, 2.0))
     sweep = Sweep(sweep_of(swept))
     sweep.restore()
-    assert [entry.point.name for entry in sweep.entries] == ["joint", "context"]
+    assert [entry.run.name for entry in sweep.entries] == ["joint", "context"]
     assert [entry.metrics for entry in sweep.entries] == [{"val/loss": 3.0}, {"val/loss": 2.0}]
     other = "model.rung" if swept == "model.entropy_model" else "model.entropy_model"
     with pytest.raises(SweepError, match=f"{other}=joint: is swept by"):
@@ -134,7 +134,7 @@ def test_a_sweep_continues_whichever_name_its_file_and_its_results_have(
 
 
 def test_run_folders_of_a_former_sweep_keep_their_names(tmp_path: Path) -> None:
-    names = [point.name for point in grid_points(small(tmp_path, parameters={"model.rung": KINDS}))]
+    names = [run.name for run in grid_runs(small(tmp_path, parameters={"model.rung": KINDS}))]
     assert names == ["small-rungjoint", "small-rungcontext"]
 
 

@@ -1,4 +1,4 @@
-"""Writes small sweep files for tests, and invents results for their points."""
+"""Writes small sweep files for tests, and invents results for their runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import yaml
 
 from jahp_pl.sweeping.entries import SweepEntry
 from jahp_pl.sweeping.file import SweepFile, read_sweep
-from jahp_pl.sweeping.points import grid_points
+from jahp_pl.sweeping.runs import grid_runs
 
 SMALL: dict[str, Any] = {
     "method": "grid",
@@ -33,9 +33,9 @@ def small(folder: Path, **changes: Any) -> SweepFile:
 
 
 def entries(sweep: SweepFile, *scores: float | None) -> list[SweepEntry]:
-    """Return all points of a grid with these values of val/loss; None for a failed point."""
-    points = grid_points(sweep)
+    """Return all runs of a grid with these values of val/loss; None for a failed run."""
+    runs = grid_runs(sweep)
     return [
-        SweepEntry(point, "failed" if value is None else "done", 8, 1.5, {} if value is None else {"val/loss": value})
-        for point, value in zip(points, scores, strict=True)
+        SweepEntry(run, "failed" if value is None else "done", 8, 1.5, {} if value is None else {"val/loss": value})
+        for run, value in zip(runs, scores, strict=True)
     ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jahp_pl.sweeping.bayes import ScoredPoint, propose
+from jahp_pl.sweeping.bayes import ScoredRun, propose
 from jahp_pl.sweeping.parse_parameters import parse_parameter
 from tests.support.commands import run
 from tests.support.sweep_files import write
@@ -27,7 +27,7 @@ def test_proposals_approach_the_optimum_and_follow_from_the_history_alone() -> N
 
         return (math.log10(values["optim.learning_rate"]) + 3) ** 2 + (values["model.entropy_model"] != "joint")
 
-    history: list[ScoredPoint] = []
+    history: list[ScoredRun] = []
     for number in range(30):
         values = propose(space, history, is_minimum=True)
         assert values is not None
@@ -35,7 +35,7 @@ def test_proposals_approach_the_optimum_and_follow_from_the_history_alone() -> N
         assert all(parameter.contains(values[parameter.key]) for parameter in space)
         assert values not in [trial.values for trial in history]
         known = None if number % 7 == 3 else score(values)
-        history.append(ScoredPoint(values, known, is_open=number == 28))
+        history.append(ScoredRun(values, known, is_open=number == 28))
     late = [trial.values for trial in history[15:]]
     assert sum(score(dict(values)) < 0.3 for values in late) >= 8  # random draws would give one in ten
 
@@ -44,8 +44,7 @@ def test_proposals_end_when_a_space_is_exhausted() -> None:
     pytest.importorskip("optuna")
     space = [parse_parameter("model.entropy_model", {"values": ["joint", "context"]})]
     history = [
-        ScoredPoint({"model.entropy_model": entropy_model}, 1.0, is_open=False)
-        for entropy_model in ("joint", "context")
+        ScoredRun({"model.entropy_model": entropy_model}, 1.0, is_open=False) for entropy_model in ("joint", "context")
     ]
     assert propose(space, history, is_minimum=True) is None
 

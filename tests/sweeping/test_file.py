@@ -16,7 +16,7 @@ from wandb.sdk.launch.sweeps.utils import load_sweep_config
 from jahp_pl.cli.command_line import _parser
 from jahp_pl.settings import load_config
 from jahp_pl.sweeping.file import read_sweep
-from jahp_pl.sweeping.points import check_sweep, grid_points, make_point
+from jahp_pl.sweeping.runs import check_sweep, grid_runs, make_run
 from tests.support import ROOT, pages
 from tests.support.commands import run
 from tests.support.sweep_files import SMALL, small, write
@@ -54,9 +54,9 @@ def rendered(path: Path, values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     return command
 
 
-def test_the_files_hold_the_published_points() -> None:
+def test_the_files_hold_the_published_runs() -> None:
     def values(name: str) -> list[tuple[Any, ...]]:
-        return [tuple(point.values.values()) for point in grid_points(read_sweep(ROOT / "sweeps" / f"{name}.yaml"))]
+        return [tuple(run.values.values()) for run in grid_runs(read_sweep(ROOT / "sweeps" / f"{name}.yaml"))]
 
     assert values("ladder") == list(product(ENTROPY_MODELS, LOW))
     assert values("lambda") == [(value,) for value in LOW]
@@ -66,27 +66,27 @@ def test_the_files_hold_the_published_points() -> None:
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # of W&B's reader
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_every_point_renders_with_the_agent_of_wandb_and_loads(
+def test_every_run_renders_with_the_agent_of_wandb_and_loads(
     path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     for name in ("WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):  # which the agent sets permanently
         monkeypatch.setenv(name, "")
     sweep, run_dirs = read_sweep(path), set()
-    points = grid_points(sweep)
-    for point in points:
-        command = rendered(path, dict(point.values), monkeypatch)
+    runs = grid_runs(sweep)
+    for swept in runs:
+        command = rendered(path, dict(swept.values), monkeypatch)
         assert command[:5] == ["/usr/bin/env", "python", "-m", "jahp_pl", "train"]
         config = load_config(*command[5:])
-        assert command[5:] == sweep.settings(point.values)
+        assert command[5:] == sweep.settings(swept.values)
         assert config.wandb.mode == "online"
         assert config.wandb.group == path.stem.split("_")[0]
-        for key, value in point.values.items():
+        for key, value in swept.values.items():
             assert operator.attrgetter(key)(config) == value
-        assert config.run_dir == point.config.run_dir
-        assert point.config.wandb.mode == "disabled"
+        assert config.run_dir == swept.config.run_dir
+        assert swept.config.wandb.mode == "disabled"
         run_dirs.add(config.run_dir)
-    assert len(run_dirs) == len(points)
+    assert len(run_dirs) == len(runs)
 
 
 def test_the_example_of_the_page_is_a_sweep(tmp_path: Path) -> None:
@@ -94,8 +94,8 @@ def test_the_example_of_the_page_is_a_sweep(tmp_path: Path) -> None:
     (tmp_path / "search.yaml").write_text(example)
     sweep = read_sweep(tmp_path / "search.yaml")
     check_sweep(sweep)
-    point = make_point(sweep, {"optim.learning_rate": 0.00012, "model.num_components": 3})
-    assert str(point.config.run_dir) == "runs/search/lr0.00012-K3"
+    run = make_run(sweep, {"optim.learning_rate": 0.00012, "model.num_components": 3})
+    assert str(run.config.run_dir) == "runs/search/lr0.00012-K3"
 
 
 def test_the_commands_of_the_page_work(capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,17 +111,17 @@ def test_the_commands_of_the_page_work(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_the_high_rates_have_the_wide_latents() -> None:
-    low, high = (grid_points(read_sweep(ROOT / "sweeps" / f"{name}.yaml")) for name in ("lambda", "lambda_high"))
-    assert {point.config.model.num_latents for point in low} == {192}
-    assert {point.config.model.num_latents for point in high} == {320}
-    assert {point.config.output_dir for point in (*low, *high)} == {"runs/lambda"}
+    low, high = (grid_runs(read_sweep(ROOT / "sweeps" / f"{name}.yaml")) for name in ("lambda", "lambda_high"))
+    assert {run.config.model.num_latents for run in low} == {192}
+    assert {run.config.model.num_latents for run in high} == {320}
+    assert {run.config.output_dir for run in (*low, *high)} == {"runs/lambda"}
 
 
 def test_variables_of_the_environment_are_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHARDS", "/data/shards")
     command = ["jahp", "train", "data.train=[${envvar:SHARDS}]", "${args_no_hyphens}"]
     sweep = small(tmp_path, command=command, metric=None)
-    assert grid_points(sweep)[0].config.data.train == ["/data/shards"]
+    assert grid_runs(sweep)[0].config.data.train == ["/data/shards"]
 
 
 # Bad input ------------------------------------------------------------------------------------------------------------
@@ -209,11 +209,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a grid of thousands": (
         {"parameters": {"seed": {"min": 0, "max": 4294967295}, "loss.lmbda": LMBDA}},
-        "has more than 10000 points; set run_cap to fewer, or give fewer values",
+        "has more than 10000 runs; set run_cap to fewer, or give fewer values",
     ),
     "a cap of thousands": (
         {"method": "random", "run_cap": 10**9, "parameters": {"seed": {"min": 0, "max": 4294967295}}},
-        "has more than 10000 points",
+        "has more than 10000 runs",
     ),
     "a command in one word": ({"command": "jahp train ${args_no_hyphens}"}, "command: must be a list of words; it"),
     "a command of lists": ({"command": [["jahp", "train"]]}, "command: must be a list of words; it"),
@@ -270,7 +270,7 @@ def test_yaml_that_merges_mappings_gives_nothing_twice(tmp_path: Path) -> None:
     path = write(tmp_path, parameters={})
     merging = "parameters: {loss.lmbda: &a {value: 0.1}, model.num_components: {<<: *a, value: 3}}"
     path.write_text(path.read_text().replace("parameters: {}", merging))
-    assert [point.config.model.num_components for point in grid_points(read_sweep(path))] == [3]
+    assert [run.config.model.num_components for run in grid_runs(read_sweep(path))] == [3]
 
 
 def test_settings_may_follow_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from jahp_pl.sweeping.file import read_sweep
 from jahp_pl.sweeping.parameters import Parameter
 from jahp_pl.sweeping.parse_parameters import parse_parameter
-from jahp_pl.sweeping.points import grid_points, random_points
+from jahp_pl.sweeping.runs import grid_runs, random_runs
 from tests.support.sweep_files import small, write
 
 
@@ -61,7 +61,7 @@ def test_a_range_of_all_seeds_takes_no_memory(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert (found.returncode, found.stdout.count("jahp train")) == (0, 3), found.stderr
-    drawn_seeds = {point.config.seed for point in random_points(read_sweep(path))}
+    drawn_seeds = {run.config.seed for run in random_runs(read_sweep(path))}
     assert len(drawn_seeds) == 3
     assert max(drawn_seeds) > 2**24
-    assert [point.config.seed for point in grid_points(small(tmp_path, run_cap=2, parameters=seeds))] == [0, 1]
+    assert [run.config.seed for run in grid_runs(small(tmp_path, run_cap=2, parameters=seeds))] == [0, 1]

@@ -14,10 +14,10 @@ from tests.support.commands import run
 from tests.support.permissions import forbid
 from tests.support.sweep_files import entries, small, write
 
-POINT = '{"sweep": "a", "points": [{"name": "b", "values": {}, "steps": %s, "seconds": %s, "metrics": {%s}}]}'
+RESULTS = '{"sweep": "a", "points": [{"name": "b", "values": {}, "steps": %s, "seconds": %s, "metrics": {%s}}]}'
 
 
-def test_results_are_read_back_and_their_csv_has_a_row_for_each_point(tmp_path: Path) -> None:
+def test_results_are_read_back_and_their_csv_has_a_row_for_each_run(tmp_path: Path) -> None:
     sweep, path = small(tmp_path), tmp_path / "results.json"
     write_sweep_results(path, sweep, entries(sweep, 3.0, None))
     first, second = read_sweep_results(path)
@@ -53,7 +53,7 @@ def test_results_of_another_sweep_are_neither_mixed_in_nor_replaced(
     other = write(tmp_path, method=method, run_cap=2, parameters={"loss.lmbda": {"values": [0.01, 0.5]}})
     assert run("sweep", other, f"output_dir={tmp_path}") == 2
     assert capsys.readouterr().err == (
-        f"jahp: {path}: has small-lmbda0.02, which is not a point of {other}; move it away, or choose another "
+        f"jahp: {path}: has small-lmbda0.02, which is not a run of {other}; move it away, or choose another "
         "output_dir=...\n"
     )
     assert (path.read_bytes(), path.with_suffix(".csv").read_bytes()) == before
@@ -65,9 +65,9 @@ def test_results_of_another_sweep_are_neither_mixed_in_nor_replaced(
     [
         ("small.json", "{}"), ("small.json", "[1, 2"), ("small.json", '{"points": []}'), ("small.json", "[" * 100_000),
         ("small.json", '{"sweep": "a", "points": [{"name": "b"}]}'), ("small.json", '{"sweep": "a", "points": [3]}'),
-        ("small.json", POINT % ("true", "1", "")), ("small.json", POINT % ("1", "NaN", "")),
-        ("small.json", POINT % ("1", "1", '"step": Infinity')),
-        ("small.json", POINT % ("1", "1", f'"a": {10**400}')),
+        ("small.json", RESULTS % ("true", "1", "")), ("small.json", RESULTS % ("1", "NaN", "")),
+        ("small.json", RESULTS % ("1", "1", '"step": Infinity')),
+        ("small.json", RESULTS % ("1", "1", f'"a": {10**400}')),
         ("small.csv", "city,population\n"), ("small.csv", ""),
     ],
 )  # fmt: skip

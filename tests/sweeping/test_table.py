@@ -7,14 +7,14 @@ import re
 from pathlib import Path
 
 from jahp_pl.sweeping.entries import SweepEntry
-from jahp_pl.sweeping.points import grid_points
+from jahp_pl.sweeping.runs import grid_runs
 from jahp_pl.sweeping.table import LiveTable, format_sweep_table
 from tests.support.sweep_files import small
 
 
 def test_a_long_table_shows_what_runs_and_what_failed(tmp_path: Path) -> None:
     sweep = small(tmp_path, parameters={"loss.lmbda": {"values": [n / 100 for n in range(1, 31)]}})
-    rows = [SweepEntry(point) for point in grid_points(sweep)]
+    rows = [SweepEntry(run) for run in grid_runs(sweep)]
     rows[20].state, rows[29].state = "running", "failed"
     rows[20].metrics = {"step": 250_000.0}
     lines = format_sweep_table(sweep, rows, most=5)
@@ -32,7 +32,7 @@ class Terminal(io.StringIO):
 
 def test_on_a_terminal_the_table_is_drawn_over_itself_and_failures_stay(tmp_path: Path) -> None:
     sweep = small(tmp_path)
-    rows, stream = [SweepEntry(point) for point in grid_points(sweep)], Terminal()
+    rows, stream = [SweepEntry(run) for run in grid_runs(sweep)], Terminal()
     table = LiveTable(sweep, rows, stream)
     rows[0].state = "running"
     table.changed(rows[0], ())

@@ -1,4 +1,4 @@
-"""Runs a sweep: starts points, watches them, and records their results."""
+"""Runs a sweep: starts runs, watches them, and records their results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from jahp_pl.sweeping import SweepError, bayes
 from jahp_pl.sweeping.entries import SweepEntry, has_reached_target
 from jahp_pl.sweeping.file import SweepFile
 from jahp_pl.sweeping.parameters import Value
-from jahp_pl.sweeping.points import SweepPoint, check_distinct, check_sweep, grid_points, make_point, random_points
 from jahp_pl.sweeping.processes import (
     RunningProcess,
     end_processes,
@@ -31,6 +30,7 @@ from jahp_pl.sweeping.processes import (
 )
 from jahp_pl.sweeping.results import read_sweep_results, write_sweep_results
 from jahp_pl.sweeping.run_state import OtherSettingsError, last_values, read_run_state
+from jahp_pl.sweeping.runs import SweepRun, check_distinct, check_sweep, grid_runs, make_run, random_runs
 
 POLL_SECONDS = 0.2
 """Seconds between two checks of the running processes."""
@@ -40,21 +40,21 @@ class Watcher(Protocol):
     """Receiver of a sweep's progress, see `table.LiveTable`."""
 
     def changed(self, entry: SweepEntry, lines: Sequence[str]) -> None:
-        """Handle a new state of a point; if it failed, `lines` are the last lines of its log."""
+        """Handle a new state of a run; if it failed, `lines` are the last lines of its log."""
 
     def tick(self, entries: Sequence[SweepEntry]) -> None:
         """Handle the passing of time; called several times per second."""
 
 
 class Sweep:
-    """Sweep file with the points that have been chosen from it and their results.
+    """Sweep file with the runs that have been chosen from it and their results.
 
     Args:
         file: result of `read_sweep`.
-        overrides: further arguments of `jahp train` for all points.
+        overrides: further arguments of `jahp train` for all runs.
 
     Attributes:
-        entries: all points known so far, in order; for `bayes`, `restore` adds the points of earlier sessions.
+        entries: all runs known so far, in order; for `bayes`, `restore` adds the runs of earlier sessions.
         results: path of the JSON file; a CSV file is next to it.
 
     Raises:
@@ -66,37 +66,37 @@ class Sweep:
         check_sweep(file, overrides)
         if file.method == "bayes":
             bayes.check_engine()
-        first = make_point(file, {p.key: p.extremes()[0] for p in file.parameters}, overrides)
+        first = make_run(file, {p.key: p.extremes()[0] for p in file.parameters}, overrides)
         self.trainer: TrainerConfig = first.config.trainer
         self.results = Path(first.config.output_dir) / f"{file.path.stem}.json"
-        self.entries = [SweepEntry(point) for point in self._given_points()]
+        self.entries = [SweepEntry(run) for run in self._initial_runs()]
 
-    def _given_points(self) -> list[SweepPoint]:
-        """Return the points that are known before anything runs; none for `bayes`."""
+    def _initial_runs(self) -> list[SweepRun]:
+        """Return the runs that are known before any run starts; none for `bayes`."""
         if self.file.method == "bayes":
             return []
-        choose = grid_points if self.file.method == "grid" else random_points
+        choose = grid_runs if self.file.method == "grid" else random_runs
         return choose(self.file, self.overrides)
 
     def restore(self) -> None:
-        """Read the results of earlier sessions: the points that `bayes` proposed, and the metrics of all points.
+        """Read the results of earlier sessions: the runs that `bayes` proposed, and the metrics of all runs.
 
         Raises:
-            SweepError: if the file is not a sweep's, or has points that do not belong to this sweep.
+            SweepError: if the file is not a sweep's, or has runs that do not belong to this sweep.
         """
         rows = [row._replace(values=self._in_names_of_file(row.values)) for row in read_sweep_results(self.results)]
         if self.file.method == "bayes":
             values = [row.values for row in rows if self._is_in_space(row.values)][: self.file.run_cap]
-            points = check_distinct(make_point(self.file, point, self.overrides) for point in values)
-            self.entries[:] = [SweepEntry(point) for point in points]
-        by_name = {entry.point.name: entry for entry in self.entries}
+            runs = check_distinct(make_run(self.file, chosen, self.overrides) for chosen in values)
+            self.entries[:] = [SweepEntry(run) for run in runs]
+        by_name = {entry.run.name: entry for entry in self.entries}
         for row in rows:
             entry = by_name.get(row.name)
-            if entry is not None and entry.point.values == row.values:
+            if entry is not None and entry.run.values == row.values:
                 entry.steps, entry.seconds, entry.metrics = row.steps, row.seconds, dict(row.metrics)
             elif row.steps:
                 raise SweepError(
-                    f"{self.results}: has {row.name}, which is not a point of {self.file.path}; move it away, "
+                    f"{self.results}: has {row.name}, which is not a run of {self.file.path}; move it away, "
                     "or choose another output_dir=..."
                 )
 
@@ -114,7 +114,7 @@ class Sweep:
                 entry.state, entry.error = "failed", str(error)
                 refused += [error] if isinstance(error, OtherSettingsError) else []
         if refused and len(refused) == len(self.entries):
-            raise SweepError(f"no point of {self.file.path} can be resumed: {refused[0]}")
+            raise SweepError(f"no run of {self.file.path} can be resumed: {refused[0]}")
 
     def _in_names_of_file(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """Rename stored values as the sweep file names them; either may use former names of settings."""
@@ -126,7 +126,7 @@ class Sweep:
         return set(values) == set(space) and all(space[key].contains(value) for key, value in values.items())
 
     def next_entry(self) -> SweepEntry | None:
-        """Return the point to run next; None if no point can be started now."""
+        """Return the run to start next; None if none can be started now."""
         if has_reached_target(self.entries, self.file.metric):
             return None
         waiting = next((entry for entry in self.entries if entry.state == "waiting"), None)
@@ -135,17 +135,16 @@ class Sweep:
         return self._proposed_entry()
 
     def _proposed_entry(self) -> SweepEntry | None:
-        """Add and return the point that `bayes` proposes; None if no new one is found."""
+        """Add and return the run that `bayes` proposes; None if no new one is found."""
         assert self.file.metric is not None  # required by method bayes
         history = [
-            bayes.ScoredPoint(entry.point.values, entry.score(self.file.metric), entry.is_open)
-            for entry in self.entries
+            bayes.ScoredRun(entry.run.values, entry.score(self.file.metric), entry.is_open) for entry in self.entries
         ]
         values = bayes.propose(self.file.parameters, history, self.file.metric.is_minimized)
         if values is None:
             return None
-        self.entries.append(SweepEntry(make_point(self.file, values, self.overrides)))
-        check_distinct(entry.point for entry in self.entries)
+        self.entries.append(SweepEntry(make_run(self.file, values, self.overrides)))
+        check_distinct(entry.run for entry in self.entries)
         return self.entries[-1]
 
     def write_results(self) -> None:
@@ -154,10 +153,10 @@ class Sweep:
 
 
 def run_sweep(sweep: Sweep, workers: int, watcher: Watcher) -> None:
-    """Run all unfinished points, `workers` at a time; a failed point does not stop the others.
+    """Train all unfinished runs, `workers` at a time; a failed run does not stop the others.
 
     When interrupted or terminated, it ends the training processes, which first save their checkpoints. The next call
-    resumes them, even if this process was killed. Nothing is written before the state of all points has been read.
+    resumes them, even if this process was killed. Nothing is written before the state of all runs has been read.
 
     Raises:
         SweepError: as for `Sweep.restore` and `Sweep.read_run_states`.
@@ -184,7 +183,7 @@ class _Workers:
 
     Args:
         sweep: sweep whose run states have been read.
-        num_workers: number of points to train at a time.
+        num_workers: number of runs to train at a time.
         watcher: receiver of every change of state.
     """
 
@@ -195,7 +194,7 @@ class _Workers:
         self._running: dict[int, tuple[SweepEntry, RunningProcess]] = {}
 
     def run(self) -> None:
-        """Run waiting points until there are no more."""
+        """Train waiting runs until there are no more."""
         try:
             with _termination_interrupts(self._processes):
                 self._start_waiting()
@@ -211,10 +210,10 @@ class _Workers:
         return [started.process for _, started in self._running.values()]
 
     def _start_waiting(self) -> None:
-        """Start a point on each idle worker while there are any."""
+        """Start a waiting run on each idle worker."""
         for worker in set(range(len(self._environments))) - set(self._running):
             while worker not in self._running and (entry := self._sweep.next_entry()) is not None:
-                if (started := _start_point(entry, self._environments[worker])) is not None:
+                if (started := _start_run(entry, self._environments[worker])) is not None:
                     self._running[worker] = (entry, started)
                 self._record(entry)
 
@@ -231,7 +230,7 @@ class _Workers:
         self._watcher.changed(entry, lines)
 
     def _stop(self) -> None:
-        """End the processes that still run, whose points then wait for the next session."""
+        """End the processes that still run, whose runs then wait for the next session."""
         end_processes(self._processes())
         for entry, _ in self._running.values():
             entry.state = "waiting"
@@ -239,13 +238,13 @@ class _Workers:
             self._sweep.write_results()
 
 
-def _start_point(entry: SweepEntry, environment: dict[str, str]) -> RunningProcess | None:
-    """Start a point and return its process; None if the point is finished or cannot be started."""
+def _start_run(entry: SweepEntry, environment: dict[str, str]) -> RunningProcess | None:
+    """Start a run and return its process; None if the run is finished or cannot be started."""
     try:
         if _update(entry):
             entry.state = "done"
             return None
-        started = start_training(entry.point, environment)
+        started = start_training(entry.run, environment)
     except (CheckpointError, SweepError, WriteError) as error:
         entry.state, entry.error = "failed", str(error)
         return None
@@ -254,7 +253,7 @@ def _start_point(entry: SweepEntry, environment: dict[str, str]) -> RunningProce
 
 
 def _update_ended(entry: SweepEntry, ended: RunningProcess) -> None:
-    """Update the state of a point whose process has ended."""
+    """Update the state of a run whose process has ended."""
     try:
         is_finished = _update(entry)
     except (CheckpointError, SweepError) as error:
@@ -268,9 +267,9 @@ def _update_ended(entry: SweepEntry, ended: RunningProcess) -> None:
 
 def _update(entry: SweepEntry) -> bool:
     """Read the state of a run from disk, and return whether it is finished."""
-    state = read_run_state(entry.point.config)
+    state = read_run_state(entry.run.config)
     entry.steps, entry.seconds = state.steps, state.seconds
-    entry.metrics = last_values(entry.point.config.run_dir) if state.steps else {}
+    entry.metrics = last_values(entry.run.config.run_dir) if state.steps else {}
     return state.is_finished
 
 

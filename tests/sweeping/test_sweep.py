@@ -43,7 +43,7 @@ def write(folder: Path, shards: Path, parameters: dict[str, Any], **more: Any) -
     return path, [f"output_dir={folder / 'runs'}"]
 
 
-def points(folder: Path) -> list[dict[str, Any]]:
+def stored_runs(folder: Path) -> list[dict[str, Any]]:
     path = folder / "runs" / "tiny.json"
     found: list[dict[str, Any]] = json.loads(path.read_text())["points"] if path.exists() else []
     return found
@@ -78,7 +78,7 @@ def test_a_killed_sweep_continues_and_repeats_nothing(
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert 4 <= steps_of(tmp_path, second) < 16
-    assert [point["state"] for point in points(tmp_path)] == ["done", "running"]
+    assert [entry["state"] for entry in stored_runs(tmp_path)] == ["done", "running"]
 
     last = tmp_path / "runs" / first / "checkpoints" / "last.ckpt"
     before, log = last.stat(), (last.parents[1] / "log.txt").read_bytes()
@@ -88,18 +88,18 @@ def test_a_killed_sweep_continues_and_repeats_nothing(
     assert (last.parents[1] / "log.txt").read_bytes() == log
     assert f"steps {killed_at} to 16" in (tmp_path / "runs" / second / "log.txt").read_text()
     assert steps_of(tmp_path, second) == 16
-    assert [(point["state"], point["steps"]) for point in points(tmp_path)] == [("done", 16)] * 2
-    for point in points(tmp_path):
-        saved = read_checkpoint(Path(point["run_dir"]) / "checkpoints" / "last.ckpt")
+    assert [(entry["state"], entry["steps"]) for entry in stored_runs(tmp_path)] == [("done", 16)] * 2
+    for entry in stored_runs(tmp_path):
+        saved = read_checkpoint(Path(entry["run_dir"]) / "checkpoints" / "last.ckpt")
         metrics = next(value["metrics"] for value in saved["callbacks"].values() if "metrics" in value)
-        assert point["metrics"]["val/loss"] == pytest.approx(metrics["val/loss"], rel=1e-6)
+        assert entry["metrics"]["val/loss"] == pytest.approx(metrics["val/loss"], rel=1e-6)
     assert columns(tmp_path, first) == set(logged_names(load_config(*TINY, "data.val=[x]")))
     assert f"{first}: done" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
 def trained(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a finished sweep of two points."""
+    """A folder with a finished sweep of two runs."""
     folder = tmp_path_factory.mktemp("trained")
     path, where = write(folder, shards, LMBDAS)
     assert run("sweep", path, *where, *SHORT) == 0
@@ -118,7 +118,7 @@ SHORT = ("trainer.max_steps=2", "trainer.val_every_steps=2", "trainer.log_every_
 
 
 def figures(folder: Path) -> list[tuple[Any, ...]]:
-    return [(p["name"], p["state"], p["steps"], p["seconds"], p["metrics"]) for p in points(folder)]
+    return [(p["name"], p["state"], p["steps"], p["seconds"], p["metrics"]) for p in stored_runs(folder)]
 
 
 def test_an_interrupted_sweep_keeps_its_results_and_excludes_other_writers(
@@ -133,7 +133,7 @@ def test_an_interrupted_sweep_keeps_its_results_and_excludes_other_writers(
     try:
         end = time.monotonic() + 120
         table = results.with_suffix(".csv")  # written after the JSON
-        while len(points(finished)) < 3 or ",running," not in table.read_text():
+        while len(stored_runs(finished)) < 3 or ",running," not in table.read_text():
             assert process.poll() is None
             assert time.monotonic() < end
             time.sleep(0.05)
@@ -150,7 +150,7 @@ def test_an_interrupted_sweep_keeps_its_results_and_excludes_other_writers(
         process.communicate()
     assert run("sweep", path, *where, *SHORT) == 0  # a killed sweep locks nothing
     assert figures(finished)[1:] == done
-    assert points(finished)[0]["state"] == "done"
+    assert stored_runs(finished)[0]["state"] == "done"
 
 
 def test_a_terminated_sweep_writes_its_results(shards: Path, finished: Path) -> None:
@@ -161,17 +161,17 @@ def test_a_terminated_sweep_writes_its_results(shards: Path, finished: Path) -> 
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     end = time.monotonic() + 120
-    while len(points(finished)) < 3 or points(finished)[0]["state"] != "running":
+    while len(stored_runs(finished)) < 3 or stored_runs(finished)[0]["state"] != "running":
         assert process.poll() is None
         assert time.monotonic() < end
         time.sleep(0.05)
     process.terminate()
     assert process.wait(60) == 130
     assert figures(finished)[1:] == done
-    assert points(finished)[0]["state"] == "waiting"
+    assert stored_runs(finished)[0]["state"] == "waiting"
 
 
-def test_points_of_other_settings_are_refused_and_their_figures_kept(
+def test_runs_of_other_settings_are_refused_and_their_figures_kept(
     shards: Path, finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     done, results = figures(finished), finished / "runs" / "tiny.json"
@@ -180,7 +180,7 @@ def test_points_of_other_settings_are_refused_and_their_figures_kept(
     assert run("sweep", path, *where, *SHORT, "optim.learning_rate=0.01") == 2
     last = finished / "runs" / "tiny-lmbda0.01" / "checkpoints" / "last.ckpt"
     assert capsys.readouterr().err == (
-        f"jahp: no point of {path} can be resumed: {last}: was trained with optim.learning_rate=0.0001 instead of "
+        f"jahp: no run of {path} can be resumed: {last}: was trained with optim.learning_rate=0.0001 instead of "
         "0.01; delete its folder, or choose another output_dir=...\n"
     )
     assert (results.read_bytes(), results.with_suffix(".csv").read_bytes()) == before
@@ -188,14 +188,14 @@ def test_points_of_other_settings_are_refused_and_their_figures_kept(
     path, where = write(finished, shards, MORE)
     assert run("sweep", path, *where, *SHORT, "optim.learning_rate=0.01") == 2
     error = capsys.readouterr().err
-    assert error.endswith("jahp: sweep: 2 of 3 points failed, see above; the same command tries them again\n")
+    assert error.endswith("jahp: sweep: 2 of 3 runs failed, see above; the same command tries them again\n")
     new, *refused = figures(finished)
     assert new[1:3] == ("done", 2)
     assert refused == [(name, "failed", *known) for name, _, *known in done]
-    assert "was trained with optim.learning_rate=0.0001 instead of 0.01" in points(finished)[1]["error"]
+    assert "was trained with optim.learning_rate=0.0001 instead of 0.01" in stored_runs(finished)[1]["error"]
 
 
-def test_a_point_that_fails_is_reported_with_its_log_and_the_others_continue(
+def test_a_run_that_fails_is_reported_with_its_log_and_the_others_continue(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = [[str(tmp_path / "nowhere")], [str(shards / "train")]]
@@ -203,19 +203,19 @@ def test_a_point_that_fails_is_reported_with_its_log_and_the_others_continue(
     settings = ["trainer.max_steps=1", "loss.distortion=ms_ssim", "data.crop_size=176", "coding.max_images=0"]
     settings += ["trainer.log_every_steps=1", "trainer.val_every_steps=1", *where]
     assert run("sweep", path, "--workers", "2", *settings) == 2
-    bad, good = points(tmp_path)
+    bad, good = stored_runs(tmp_path)
     assert (bad["state"], good["state"]) == ("failed", "done")
     assert "nowhere" in bad["error"]
     error = capsys.readouterr().err
     assert f"  | jahp: {bad['error']}" in error
-    assert error.endswith("jahp: sweep: 1 of 2 points failed, see above; the same command tries them again\n")
+    assert error.endswith("jahp: sweep: 1 of 2 runs failed, see above; the same command tries them again\n")
     with (tmp_path / "runs" / "tiny.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["state"], bool(row["val/bpp"])) for row in rows] == [("failed", False), ("done", True)]
     assert columns(tmp_path, good["name"]) == set(logged_names(load_config(*settings, "data.val=[x]")))
 
 
-def test_bayes_proposes_all_points_and_repeats_none(shards: Path, tmp_path: Path) -> None:
+def test_bayes_proposes_all_runs_and_repeats_none(shards: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     rates = {"distribution": "log_uniform_values", "min": 1.0e-5, "max": 1.0e-2}
     path, where = write(
@@ -223,14 +223,14 @@ def test_bayes_proposes_all_points_and_repeats_none(shards: Path, tmp_path: Path
     )
     where += ["data.val=[]", "trainer.max_steps=2", "trainer.log_every_steps=1"]
     assert run("sweep", path, *where) == 0
-    found = points(tmp_path)
-    assert [point["state"] for point in found] == ["done"] * 3
-    assert len({point["values"]["optim.learning_rate"] for point in found}) == 3
-    losses = {point["name"]: point["metrics"]["train/loss"] for point in found}
+    found = stored_runs(tmp_path)
+    assert [entry["state"] for entry in found] == ["done"] * 3
+    assert len({entry["values"]["optim.learning_rate"] for entry in found}) == 3
+    losses = {entry["name"]: entry["metrics"]["train/loss"] for entry in found}
     content = json.loads((tmp_path / "runs" / "tiny.json").read_text())
     assert content["best"] == min(losses, key=lambda name: losses[name])
     assert run("sweep", path, *where) == 0
-    assert points(tmp_path) == found
+    assert stored_runs(tmp_path) == found
 
 
 def test_two_processes_never_train_in_one_folder(
@@ -243,12 +243,10 @@ def test_two_processes_never_train_in_one_folder(
         fcntl.flock(held, fcntl.LOCK_EX)
         assert run("sweep", path, *where, "trainer.max_steps=1") == 2
     assert "another process is training there" in capsys.readouterr().err
-    assert points(tmp_path)[0]["state"] == "failed"
+    assert stored_runs(tmp_path)[0]["state"] == "failed"
 
 
-def test_a_damaged_checkpoint_is_a_failed_point(
-    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_checkpoint_is_a_failed_run(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, where = write(tmp_path, shards, {"loss.lmbda": {"values": [0.01]}})
     last = tmp_path / "runs" / "tiny-lmbda0.01" / "checkpoints" / "last.ckpt"
     last.parent.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The points of a sweep: the values, command and configuration of each run."""
+"""The runs of a sweep: the values, command and configuration of each."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from jahp_pl.training.metric_names import logged_names
 WANDB_MODE = "wandb.mode="
 """Beginning of the argument that turns W&B on or off."""
 _ATTEMPTS = 100
-"""Number of consecutive draws without a new point after which all points are assumed to have been drawn."""
+"""Number of consecutive draws without new values after which all values are assumed to have been drawn."""
 
 
-class SweepPoint(NamedTuple):
-    """One run of a file."""
+class SweepRun(NamedTuple):
+    """One run of a sweep file."""
 
     values: Mapping[str, Value]
     """Values of the swept settings by dotted key."""
@@ -38,7 +38,7 @@ class SweepPoint(NamedTuple):
         return self.config.name
 
 
-def make_point(file: SweepFile, values: Mapping[str, Value], overrides: Sequence[str] = ()) -> SweepPoint:
+def make_run(file: SweepFile, values: Mapping[str, Value], overrides: Sequence[str] = ()) -> SweepRun:
     """Create the run with these values; W&B is disabled unless `overrides` enable it.
 
     If the command does not set the run's name, it is built from the sweep file's name and the values.
@@ -57,57 +57,57 @@ def make_point(file: SweepFile, values: Mapping[str, Value], overrides: Sequence
     if not any(word.startswith("name=") for word in arguments):
         arguments.append(f"name={_default_name(file.path.stem, values)}")
     try:
-        return SweepPoint(values, tuple(arguments), load_config(*arguments))
+        return SweepRun(values, tuple(arguments), load_config(*arguments))
     except ConfigError as error:
         raise SweepError(f"{file.path}: {error}") from None
 
 
 def check_sweep(file: SweepFile, overrides: Sequence[str] = ()) -> None:
-    """Check the extreme points of the search space before anything runs.
+    """Check the extreme values of every parameter before any run starts.
 
     Raises:
-        SweepError: if an override changes a swept setting, a value is invalid, the metric is never logged, points
-            would have the same name, or runs would have different output folders.
+        SweepError: if an override changes a swept setting, a value is invalid, the metric is never logged, or runs
+            would have equal names or different output folders.
     """
     keys = [current_name(parameter.key) for parameter in file.parameters]
     if swept := [word for word in overrides if current_name(word.removeprefix("--").split("=", 1)[0]) in keys]:
         raise SweepError(f"{swept[0]}: is swept by {file.path}; leave it out")
     base = {parameter.key: parameter.extremes()[0] for parameter in file.parameters}
-    start = make_point(file, base, overrides)
+    start = make_run(file, base, overrides)
     _check_metric(file, start.config)
     names = {start.name}
     for parameter in file.parameters:
         for value in parameter.extremes()[1:]:
-            point = make_point(file, base | {parameter.key: value}, overrides)
-            if point.name in names:
+            run = make_run(file, base | {parameter.key: value}, overrides)
+            if run.name in names:
                 raise SweepError(
-                    f"{file.path}: {parameter.key}={value} is not visible in the name {point.name}, so runs would "
+                    f"{file.path}: {parameter.key}={value} is not visible in the name {run.name}, so runs would "
                     f"share a folder; write ${{{parameter.key}}} into name=... of the command"
                 )
-            names.add(point.name)
-            if point.config.output_dir != start.config.output_dir:
-                raise SweepError(f"{file.path}: output_dir must be the same for all points; use no swept value in it")
-            _check_metric(file, point.config)
+            names.add(run.name)
+            if run.config.output_dir != start.config.output_dir:
+                raise SweepError(f"{file.path}: output_dir must be the same for all runs; use no swept value in it")
+            _check_metric(file, run.config)
 
 
-def grid_points(file: SweepFile, overrides: Sequence[str] = ()) -> list[SweepPoint]:
+def grid_runs(file: SweepFile, overrides: Sequence[str] = ()) -> list[SweepRun]:
     """Return all combinations of values, at most `run_cap`; the last parameter varies fastest.
 
     Raises:
-        SweepError: as for `make_point`; also if two points have the same name.
+        SweepError: as for `make_run`; also if two runs have the same name.
     """
-    number = file.max_points()  # no more values of any parameter can occur
+    number = file.max_runs()  # no more values of any parameter can occur
     listed = [[p.nth(index) for index in range(min(number, p.num_values or 0))] for p in file.parameters]
     keys = [parameter.key for parameter in file.parameters]
     combinations = itertools.islice(itertools.product(*listed), number)
-    return check_distinct(make_point(file, dict(zip(keys, values, strict=True)), overrides) for values in combinations)
+    return check_distinct(make_run(file, dict(zip(keys, values, strict=True)), overrides) for values in combinations)
 
 
-def random_points(file: SweepFile, overrides: Sequence[str] = ()) -> list[SweepPoint]:
-    """Draw `run_cap` different random points, or all if there are fewer; every session draws the same points.
+def random_runs(file: SweepFile, overrides: Sequence[str] = ()) -> list[SweepRun]:
+    """Draw `run_cap` different random runs, or all if there are fewer; every session draws the same runs.
 
     Raises:
-        SweepError: as for `make_point`; also if two points have the same name.
+        SweepError: as for `make_run`; also if two runs have the same name.
     """
     chosen: dict[str, Mapping[str, Value]] = {}
     for number in range(file.run_cap or 0):
@@ -119,23 +119,23 @@ def random_points(file: SweepFile, overrides: Sequence[str] = ()) -> list[SweepP
                 break
         else:
             break
-    return check_distinct(make_point(file, values, overrides) for values in chosen.values())
+    return check_distinct(make_run(file, values, overrides) for values in chosen.values())
 
 
-def check_distinct(points: Iterator[SweepPoint]) -> list[SweepPoint]:
-    """Check that all points have different names, and return them as a list.
+def check_distinct(runs: Iterator[SweepRun]) -> list[SweepRun]:
+    """Check that all runs have different names, and return them as a list.
 
     Raises:
         SweepError: if two have the same name.
     """
-    by_name: dict[str, SweepPoint] = {}
-    for point in points:
-        if point.name in by_name:
+    by_name: dict[str, SweepRun] = {}
+    for run in runs:
+        if run.name in by_name:
             raise SweepError(
-                f"two points are called {point.name}: {_words(by_name[point.name].values)} and {_words(point.values)}; "
+                f"two runs are called {run.name}: {_words(by_name[run.name].values)} and {_words(run.values)}; "
                 "include all swept values in name=... of the command"
             )
-        by_name[point.name] = point
+        by_name[run.name] = run
     return list(by_name.values())
 
 
