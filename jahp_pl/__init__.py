@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from jahp_pl.training.run import train as train
     from jahp_pl.transforms import register_transform as register_transform
 
-_WHERE = {
+_MODULE_OF = {
     "BitstreamError": "jahp_pl.codec.bitstream",
     "Codec": "jahp_pl.codec.codec",
     "CompressionModule": "jahp_pl.training.module",
@@ -85,10 +85,10 @@ def __getattr__(name: str) -> object:
 
     if name == "__version__":
         return import_module("importlib.metadata").version("jahp_pl")
-    if name not in _WHERE:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'jahp_pl' has no attribute '{name}'")
     try:
-        return getattr(import_module(_WHERE[name]), name)
+        return getattr(import_module(_MODULE_OF[name]), name)
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] != "jahp_pl":
             other = ", or use jahp_pl.load_runtime, which needs no torch" if name in ("Codec", "load_codec") else ""

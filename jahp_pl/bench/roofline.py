@@ -24,9 +24,9 @@ class LayerCall(NamedTuple):
     layer: nn.Conv2d | nn.ConvTranspose2d | GDN
     x: Tensor
     """Random tensor with the shape, dtype and memory format of the layer's input."""
-    learns: bool
+    needs_weight_grad: bool
     """Whether the layer's weights need a gradient."""
-    passes_on: bool
+    needs_input_grad: bool
     """Whether the layer's input needs a gradient because earlier layers learn."""
 
 
@@ -39,12 +39,13 @@ def record_layer_calls(model: CompressionModel, x: Tensor, reconstruct: bool) ->
         x: images.
         reconstruct: whether the model also runs g_s.
     """
-    found: list[LayerCall] = []
+    calls: list[LayerCall] = []
 
     def record(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | GDN)
-        learns = any(parameter.requires_grad for parameter in layer.parameters())
-        found.append(LayerCall(layer, torch.randn_like(inputs[0]), learns, any(call.learns for call in found)))
+        needs_weight_grad = any(parameter.requires_grad for parameter in layer.parameters())
+        needs_input_grad = any(call.needs_weight_grad for call in calls)
+        calls.append(LayerCall(layer, torch.randn_like(inputs[0]), needs_weight_grad, needs_input_grad))
 
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | GDN)]
     hooks = [layer.register_forward_pre_hook(record) for layer in layers]
@@ -53,12 +54,12 @@ def record_layer_calls(model: CompressionModel, x: Tensor, reconstruct: bool) ->
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    return calls
 
 
-def product_seconds(found: list[LayerCall], dtype: torch.dtype, rounds: int = 3) -> float:
+def product_seconds(calls: list[LayerCall], dtype: torch.dtype, rounds: int = 3) -> float:
     """Measure the total seconds of the calls, each forward and backward; GDN runs in float32, as in training."""
-    return sum(median(_seconds_of_product(call, dtype) for _ in range(rounds + 1)) for call in found)
+    return sum(median(_seconds_of_product(call, dtype) for _ in range(rounds + 1)) for call in calls)
 
 
 def _seconds_of_product(call: LayerCall, dtype: torch.dtype) -> float:
@@ -69,7 +70,7 @@ def _seconds_of_product(call: LayerCall, dtype: torch.dtype) -> float:
     else:
         assert layer.bias is not None
         x, weight, bias = (tensor.detach().to(dtype) for tensor in (call.x, layer.weight, layer.bias))
-    differentiated = ([weight, bias] if call.learns else []) + ([x] if call.passes_on else [])
+    differentiated = ([weight, bias] if call.needs_weight_grad else []) + ([x] if call.needs_input_grad else [])
     for tensor in differentiated:
         tensor.requires_grad_()
     synchronize(x.device)

@@ -74,7 +74,7 @@ class TrainingSpeeds(NamedTuple):
     peer: PeerSpeed | None
 
 
-class _Stepper:
+class _SteppingProcess:
     """Process that takes training steps on command."""
 
     def __init__(self, name: str, words: Sequence[str]) -> None:
@@ -192,15 +192,15 @@ def _take_turns(
     """Let the programs answer in turns, `rounds` times each; the last answer of our own programs has a profile."""
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in words}
     with ExitStack() as stack:
-        steppers = [stack.enter_context(_Stepper(name, line)) for name, line in words.items()]
+        processes = [stack.enter_context(_SteppingProcess(name, line)) for name, line in words.items()]
         for _ in range(rounds):
-            for stepper in steppers:
-                progress(stepper.name)
-                answers[stepper.name].append(stepper.ask("time"))
-        for stepper in steppers:
-            if "matrix_flops" in answers[stepper.name][0]:
-                progress(stepper.name)
-                answers[stepper.name][-1]["operations"] = stepper.ask("profile")["operations"]
+            for process in processes:
+                progress(process.name)
+                answers[process.name].append(process.ask("time"))
+        for process in processes:
+            if "matrix_flops" in answers[process.name][0]:
+                progress(process.name)
+                answers[process.name][-1]["operations"] = process.ask("profile")["operations"]
     return answers
 
 

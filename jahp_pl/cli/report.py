@@ -45,10 +45,10 @@ def _report_results(arguments: argparse.Namespace) -> None:
     anchor, *others = [find_curve(curves, name) for name in arguments.anchor] or [curves[0]]
     pictures = _pictures(arguments)
     facts = provenance()
-    foot = f"Made by jahp_pl {facts['versions'].get('jahp_pl', '')} on {facts['date']}: "
-    foot += command_line(["jahp", *sys.argv[1:]])
+    footer = f"Made by jahp_pl {facts['versions'].get('jahp_pl', '')} on {facts['date']}: "
+    footer += command_line(["jahp", *sys.argv[1:]])
     with output.bar(desc="report", bar_format="{desc}: {postfix} [{elapsed}]") as bar:
-        made = write_report(curves, anchor, arguments.output, arguments.title, foot, pictures, bar.set_postfix_str)
+        made = write_report(curves, anchor, arguments.output, arguments.title, footer, pictures, bar.set_postfix_str)
     if len(curves) > 1:
         output.say("\n".join(made.table))
     else:

@@ -28,14 +28,14 @@ def boxes(data: bytes) -> Iterator[Box]:
         if start + 8 > len(data):
             return
         size, kind = struct.unpack_from(">I4s", data, start)
-        head = 8
+        header_size = 8
         if size == 1 and start + 16 <= len(data):
-            (size,), head = struct.unpack_from(">Q", data, start + 8), 16
+            (size,), header_size = struct.unpack_from(">Q", data, start + 8), 16
         elif size == 0:
             size = len(data) - start
-        if size < head:
+        if size < header_size:
             return
-        yield Box(kind, data[start + head : start + size])
+        yield Box(kind, data[start + header_size : start + size])
         start += size
 
 

@@ -28,8 +28,8 @@ from jahp_pl.images.matrix_profiles import (
     rgb_profile,
 )
 
-_MAX_HEAD = 2**24
-"""Bytes at the start of a file that are searched for color information."""
+_MAX_LEADING_BYTES = 2**24
+"""Number of bytes at the start of a file that are searched for color information."""
 _GRAY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _EXIF_INTEROP, _INTEROP_INDEX, _ADOBE_RGB = 0xA005, 1, "R03"
 _UNSPECIFIED = 2
@@ -69,22 +69,22 @@ def color_space_of(image: Image.Image) -> ColorSpace:
 
 def _descriptions(image: Image.Image) -> Iterator[ColorSpace]:
     """Yield the color descriptions of the file in order of precedence."""
-    head = file_head(image) if image.format in ("AVIF", "BMP", "JPEG2000", "PNG") else b""
+    data = leading_bytes(image) if image.format in ("AVIF", "BMP", "JPEG2000", "PNG") else b""
     if image.format == "PNG":
-        yield from _of_cicp_chunk(head, image)
+        yield from _of_cicp_chunk(data, image)
     profile = image.info.get("icc_profile") or _late_profile(image)
     if profile:
         yield ColorSpace(profile, "a color profile")
     elif getattr(image, "icclist", None):
         yield ColorSpace(ignored="a color profile with missing parts")
     if image.format == "AVIF":
-        yield from _of_avif(head, image)
+        yield from _of_avif(data, image)
     elif image.format == "HEIF":
         yield from _of_heif(image)
     elif image.format == "JPEG2000":
-        yield from _of_jpeg_2000(head)
+        yield from _of_jpeg_2000(data)
     elif image.format == "BMP":
-        yield from _of_bmp(head, image)
+        yield from _of_bmp(data, image)
     elif image.format == "TIFF":
         yield from _of_tiff(image)
     elif image.format in ("JPEG", "MPO") and _is_adobe_rgb(image):
@@ -93,7 +93,7 @@ def _descriptions(image: Image.Image) -> Iterator[ColorSpace]:
         yield from _of_gamma(image)
 
 
-def file_head(image: Image.Image) -> bytes:
+def leading_bytes(image: Image.Image) -> bytes:
     """Return up to 16 MiB from the start of the image's file; empty if the file is not available."""
     file = getattr(image, "fp", None)
     if file is None or not getattr(image, "tile", None):
@@ -101,11 +101,11 @@ def file_head(image: Image.Image) -> bytes:
     try:
         position = file.tell()
         file.seek(0)
-        head: bytes = file.read(_MAX_HEAD)
+        data: bytes = file.read(_MAX_LEADING_BYTES)
         file.seek(position)
     except (OSError, ValueError):  # closed, or not seekable
         return b""
-    return head
+    return data
 
 
 def _late_profile(image: Image.Image) -> bytes:
@@ -115,15 +115,15 @@ def _late_profile(image: Image.Image) -> bytes:
     return b"".join(part[14:] for part in parts) if is_whole else b""
 
 
-def _of_cicp_chunk(head: bytes, image: Image.Image) -> Iterator[ColorSpace]:
+def _of_cicp_chunk(data: bytes, image: Image.Image) -> Iterator[ColorSpace]:
     """Describe the colors in the cICP chunk of a PNG."""
     start = 8
-    while start + 12 <= len(head):
-        size, kind = struct.unpack_from(">I4s", head, start)
+    while start + 12 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, start)
         if kind == b"IDAT":
             return
         if kind == b"cICP" and size == 4:
-            primaries, transfer, matrix, full_range = head[start + 8 : start + 12]
+            primaries, transfer, matrix, full_range = data[start + 8 : start + 12]
             if matrix or not full_range:
                 raise ColorError("the PNG is in YCbCr or narrow range, which is not supported; convert it to sRGB")
             yield _of_cicp(primaries, transfer, image, "cICP")
@@ -143,9 +143,9 @@ def _of_cicp(primaries: int, transfer: int, image: Image.Image, origin: str) -> 
     return _matrix(image, CICP_PRIMARIES[primaries], (gamma,) * 3, origin, exact=True)
 
 
-def _of_avif(head: bytes, image: Image.Image) -> Iterator[ColorSpace]:
+def _of_avif(data: bytes, image: Image.Image) -> Iterator[ColorSpace]:
     """Describe the colors of the primary item, if they are code points."""
-    for kind, content in primary_properties(head):
+    for kind, content in primary_properties(data):
         if kind == b"colr" and content[:4] == b"nclx" and len(content) >= 10:
             primaries, transfer = struct.unpack_from(">HH", content, 4)
             yield _of_cicp(primaries, transfer, image, "nclx")
@@ -157,9 +157,9 @@ def _of_heif(image: Image.Image) -> Iterator[ColorSpace]:
         yield _of_cicp(nclx["color_primaries"], nclx["transfer_characteristics"], image, "nclx")
 
 
-def _of_jpeg_2000(head: bytes) -> Iterator[ColorSpace]:
+def _of_jpeg_2000(data: bytes) -> Iterator[ColorSpace]:
     """Describe the colors in the first colr box."""
-    for content in find_boxes(head, b"jp2h", b"colr"):
+    for content in find_boxes(data, b"jp2h", b"colr"):
         if content[:1] in (b"\2", b"\3"):
             yield ColorSpace(content[3:], "a color profile")
         elif content[:1] == b"\1" and len(content) >= 7:
@@ -170,20 +170,20 @@ def _of_jpeg_2000(head: bytes) -> Iterator[ColorSpace]:
         return
 
 
-def _of_bmp(head: bytes, image: Image.Image) -> Iterator[ColorSpace]:
+def _of_bmp(data: bytes, image: Image.Image) -> Iterator[ColorSpace]:
     """Describe the colors in the header of a BMP of version 4 or 5."""
-    if len(head) < 122 or int.from_bytes(head[14:18], "little") < 108:
+    if len(data) < 122 or int.from_bytes(data[14:18], "little") < 108:
         return
-    (kind,) = struct.unpack_from("<I", head, 70)
-    if kind == 0 and any(head[74:110]):  # LCS_CALIBRATED_RGB
-        points = struct.unpack_from("<9i", head, 74)
+    (kind,) = struct.unpack_from("<I", data, 70)
+    if kind == 0 and any(data[74:110]):  # LCS_CALIBRATED_RGB
+        points = struct.unpack_from("<9i", data, 74)
         sums = [sum(points[i : i + 3]) or 1 for i in (0, 3, 6)]
         red, green, blue = ((points[3 * i] / s, points[3 * i + 1] / s) for i, s in enumerate(sums))
-        gammas = [nearest_gamma(value / 65536) for value in struct.unpack_from("<3I", head, 110)]
+        gammas = [nearest_gamma(value / 65536) for value in struct.unpack_from("<3I", data, 110)]
         yield _matrix(image, Chromaticities(D65, red, green, blue), tuple(gammas), "BMP: calibrated RGB")
-    elif len(head) >= 138 and kind in (0x4C494E4B, 0x4D424544):  # LINK, MBED
-        offset, size = struct.unpack_from("<II", head, 126)
-        profile = head[14 + offset : 14 + offset + size]
+    elif len(data) >= 138 and kind in (0x4C494E4B, 0x4D424544):  # LINK, MBED
+        offset, size = struct.unpack_from("<II", data, 126)
+        profile = data[14 + offset : 14 + offset + size]
         is_inside = kind == 0x4D424544 and 0 < size == len(profile)
         yield ColorSpace(profile, "a color profile") if is_inside else ColorSpace(ignored="a linked color profile")
 

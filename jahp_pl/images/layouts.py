@@ -15,7 +15,7 @@ from PIL import Image, ImageFile
 
 from jahp_pl.errors import JahpError
 from jahp_pl.images.boxes import find_boxes, primary_properties
-from jahp_pl.images.colors import file_head
+from jahp_pl.images.colors import leading_bytes
 
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _WHITE_IS_ZERO, _YCBCR, _SIGNED = 0, 6, 2
@@ -30,7 +30,7 @@ class LayoutError(JahpError, ValueError):
 
 
 class SampleFormat(NamedTuple):
-    """Facts about the samples of a file that Pillow discards when it reads the header."""
+    """Properties of the samples of a file that Pillow discards when it reads the header."""
 
     is_deep: bool = False
     """Whether samples have more than 8 bits; Pillow returns only 8 of them."""
@@ -51,9 +51,9 @@ def inspect_layout(image: Image.Image) -> SampleFormat:
     if image.format == "TIFF":
         return _inspect_tiff(image)
     if image.format == "JPEG2000":
-        return _inspect_jpeg_2000(file_head(image), image.mode)
+        return _inspect_jpeg_2000(leading_bytes(image), image.mode)
     if image.format == "AVIF":
-        flags = next((p.content[2] for p in primary_properties(file_head(image)) if p.kind == b"av1C"), 0)
+        flags = next((p.content[2] for p in primary_properties(leading_bytes(image)) if p.kind == b"av1C"), 0)
         return SampleFormat(is_deep=bool(flags & 0x40))
     if image.format == "HEIF":
         return SampleFormat(is_deep=image.info.get("bit_depth", 8) > 8)
@@ -121,18 +121,18 @@ def _inspect_png(image: Image.Image) -> SampleFormat:
 
 def _raw_bits(image: Image.Image) -> int:
     """Return the bits per sample in the header of a PNG."""
-    head = file_head(image)
-    return head[24] if len(head) > 24 else 8
+    data = leading_bytes(image)
+    return data[24] if len(data) > 24 else 8
 
 
-def _inspect_jpeg_2000(head: bytes, mode: str) -> SampleFormat:
+def _inspect_jpeg_2000(data: bytes, mode: str) -> SampleFormat:
     """Read bit depths from the codestream; refuse what Pillow reads incorrectly."""
-    start = head.find(_SIZ)
-    if start < 0 or start + 42 > len(head):
+    start = data.find(_SIZ)
+    if start < 0 or start + 42 > len(data):
         return SampleFormat()
-    width, height, left, top, tile_width, tile_height, *_ = struct.unpack_from(">8I", head, start + 8)
-    (count,) = struct.unpack_from(">H", head, start + 40)
-    components = [head[start + 42 + 3 * i : start + 45 + 3 * i] for i in range(count)]
+    width, height, left, top, tile_width, tile_height, *_ = struct.unpack_from(">8I", data, start + 8)
+    (count,) = struct.unpack_from(">H", data, start + 40)
+    components = [data[start + 42 + 3 * i : start + 45 + 3 * i] for i in range(count)]
     steps = {(c[1], c[2]) for c in components if len(c) == 3}
     if len(steps) > 1 or steps - {(1, 1)}:
         across, down = (max(step[i] for step in steps) for i in (0, 1))
@@ -142,14 +142,14 @@ def _inspect_jpeg_2000(head: bytes, mode: str) -> SampleFormat:
                 f"JPEG 2000 of {width - left}x{height - top} pixels with subsampled colors is only supported "
                 "for even sides; convert it to PNG"
             )
-    _check_channels(head)
+    _check_channels(data)
     is_deep = any((c[0] & 0x7F) + 1 > 8 for c in components if c)
     return SampleFormat(is_deep=is_deep and mode not in ("I;16", *_INDEXED))
 
 
-def _check_channels(head: bytes) -> None:
+def _check_channels(data: bytes) -> None:
     """Refuse channels in another order and premultiplied alpha, which Pillow ignores for JPEG 2000."""
-    for content in find_boxes(head, b"jp2h", b"cdef"):
+    for content in find_boxes(data, b"jp2h", b"cdef"):
         entries = [struct.unpack_from(">3H", content, i) for i in range(2, len(content) - 5, 6)]
         num_colors = sum(kind == 0 for _, kind, _ in entries)
         expected = [(i, 0, i + 1) for i in range(num_colors)]
@@ -157,7 +157,7 @@ def _check_channels(head: bytes) -> None:
             raise LayoutError("JPEG 2000 with reordered colors is not supported; convert it to PNG")
         if any(kind == 2 for _, kind, _ in entries):
             raise LayoutError("JPEG 2000 with premultiplied alpha is not supported; convert it to PNG")
-    for content in find_boxes(head, b"jp2h", b"cmap"):
+    for content in find_boxes(data, b"jp2h", b"cmap"):
         columns = [content[i + 3] for i in range(0, len(content) - 3, 4) if content[i + 2] == 1]
         if columns != list(range(len(columns))):
             raise LayoutError("JPEG 2000 with a reordered palette is not supported; convert it to PNG")

@@ -143,6 +143,6 @@ def _profile(space: bytes, tags: dict[str, bytes], name: str) -> bytes:
             offsets[content] = start + len(body)
             body += content + bytes(-len(content) % 4)
         table += tag.encode() + struct.pack(">II", offsets[content], len(content))
-    head = struct.pack(">I", start + len(body)) + b"lcms\x02\x10\0\0mntr" + space + b"XYZ " + bytes(12) + b"acsp"
-    head += bytes(28) + struct.pack(">3i", *(round(v * 65536) for v in _D50))
-    return head.ljust(128, b"\0") + struct.pack(">I", len(common) + len(tags)) + table + body
+    header = struct.pack(">I", start + len(body)) + b"lcms\x02\x10\0\0mntr" + space + b"XYZ " + bytes(12) + b"acsp"
+    header += bytes(28) + struct.pack(">3i", *(round(v * 65536) for v in _D50))
+    return header.ljust(128, b"\0") + struct.pack(">I", len(common) + len(tags)) + table + body

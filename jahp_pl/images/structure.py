@@ -1,8 +1,8 @@
 """Walks through the parts of an image file before Pillow reads it, and refuses what would take Pillow hours.
 
-Pillow copies the Exif data of a JPEG anew with every segment of it and decompresses every color profile of a PNG, and
-libjpeg goes through the whole image for every scan, however short. So a file of a few megabytes can take longer than
-any photograph. The limits are far above what cameras and programs write.
+Pillow copies all Exif data read so far with every further segment of it in a JPEG, and decompresses every color profile
+of a PNG; libjpeg goes through the whole image for every scan, however short. So a file of a few megabytes can take
+longer than any photograph. The limits are far above what cameras and programs write.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class _Segment(NamedTuple):
     """A segment of a JPEG."""
 
     marker: int
-    head: bytes
+    start: bytes
     """Up to six bytes at the start of its content."""
 
 
@@ -60,10 +60,10 @@ def check_structure(file: IO[bytes]) -> None:
     position = file.tell()
     try:
         file.seek(0)
-        head = file.read(8)
-        if head.startswith(b"\xff\xd8\xff"):
+        header = file.read(8)
+        if header.startswith(b"\xff\xd8\xff"):
             _check_jpeg(file)
-        elif head == b"\x89PNG\r\n\x1a\n":
+        elif header == b"\x89PNG\r\n\x1a\n":
             _check_png(file)
     finally:
         file.seek(position)
@@ -79,12 +79,12 @@ def count_pages(file: IO[bytes]) -> int:
     pages: set[int] = set()
     try:
         file.seek(0)
-        head = file.read(16)
-        is_big = head[2:4] in (b"\x2b\0", b"\0\x2b")
-        order = "<" if head.startswith(b"II") else ">"
+        header = file.read(16)
+        is_big = header[2:4] in (b"\x2b\0", b"\0\x2b")
+        order = "<" if header.startswith(b"II") else ">"
         pointer = struct.Struct(order + ("Q" if is_big else "L"))
         count, entry_bytes = struct.Struct(order + ("Q" if is_big else "H")), 20 if is_big else 12
-        (page,) = pointer.unpack_from(head, 8 if is_big else 4)
+        (page,) = pointer.unpack_from(header, 8 if is_big else 4)
         while page and page not in pages and len(pages) < MAX_PAGES:
             pages.add(page)
             file.seek(page)
@@ -130,13 +130,13 @@ def _segments(file: IO[bytes], start: int) -> Iterator[_Segment]:
     file.seek(start)
     while (marker := _next_marker(file)) is not None:
         following = file.tell()
-        head = b""
+        first_bytes = b""
         if marker not in _WITHOUT_LENGTH:
-            content = file.read(8)
-            following += max(2, int.from_bytes(content[:2], "big"))
-            head = content[2:]
+            length_and_content = file.read(8)
+            following += max(2, int.from_bytes(length_and_content[:2], "big"))
+            first_bytes = length_and_content[2:]
         file.seek(following)
-        yield _Segment(marker, head)
+        yield _Segment(marker, first_bytes)
 
 
 def _next_marker(file: IO[bytes]) -> int | None:
@@ -155,11 +155,11 @@ def _next_marker(file: IO[bytes]) -> int | None:
 def _check_png(file: IO[bytes]) -> None:
     """Count the chunks, apart from those of the pixels, and the color profiles."""
     num_chunks = num_profiles = 0
-    while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
-        num_chunks += head[4:] != b"IDAT"
-        num_profiles += head[4:] == b"iCCP"
+    while len(header := file.read(8)) == 8 and header[4:] != b"IEND":
+        num_chunks += header[4:] != b"IDAT"
+        num_profiles += header[4:] == b"iCCP"
         if num_chunks > MAX_PARTS:
             raise StructureError(f"more than {MAX_PARTS} chunks; remove its metadata")
         if num_profiles > MAX_PROFILES:
             raise StructureError(f"more than {MAX_PROFILES} color profiles; keep one")
-        file.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)
+        file.seek(int.from_bytes(header[:4], "big") + 4, os.SEEK_CUR)

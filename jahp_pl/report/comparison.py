@@ -89,10 +89,10 @@ def format_bd_rate_table(curves: Sequence[Curve], anchor: Curve, measure: Measur
     """Format a Markdown table that compares all other curves with `anchor`, best first, one line per curve."""
     rows = [(curve, compare_curves(anchor, curve, measure)) for curve in curves if curve is not anchor]
     rows.sort(key=lambda row: min((v for v in row[1].percent.values() if v is not None), default=np.inf))
-    heads = [*(f"{name}, %" for name in INTERPOLATIONS.values()), "range, dB"]
+    columns = [*(f"{name}, %" for name in INTERPOLATIONS.values()), "range, dB"]
     if has_seeds := any(compared.spread is not None for _, compared in rows):
-        heads.append("cubic by seed, %")
-    lines = [f"| against {anchor.title} | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
+        columns.append("cubic by seed, %")
+    lines = [f"| against {anchor.title} | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
     for curve, compared in rows:
         cells = ["–" if value is None else f"{value:+.2f}" for value in compared.percent.values()]
         cells.append(f"{compared.low:.2f} to {compared.high:.2f}" if compared.low is not None else compared.why)

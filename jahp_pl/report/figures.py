@@ -27,7 +27,7 @@ MARKERS = ("o", "s", "D", "^", "v")
 DASHES = {"model": "-", "classical": (0, (5, 2.5)), "published": (0, (1, 1.6))}
 MAX_IMAGES = 48
 """Maximum number of images with a plot of their own; matplotlib refuses figures of more than 65536 pixels."""
-PARTS = {
+RATE_PARTS = {
     "y": ("latents y", COLORS[0]),
     "z": ("hyper-latents z", COLORS[4]),
     "header": ("header", COLORS[1]),
@@ -143,7 +143,7 @@ def draw_rate_split(curves: Sequence[Curve]) -> Figure | None:
         return None
     figure, axes = _figure(7.2, 0.3 * len(points) + 1.4)
     left = [0.0] * len(points)
-    for part, (name, color) in PARTS.items():
+    for part, (name, color) in RATE_PARTS.items():
         widths = [max(0.0, rate[part]) for _, rate in points]
         axes.barh(range(len(points)), widths, left=left, color=color, label=name, height=0.62)
         left = [a + b for a, b in zip(left, widths, strict=True)]
@@ -151,7 +151,7 @@ def draw_rate_split(curves: Sequence[Curve]) -> Figure | None:
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("Rate (bits per pixel)")
-    figure.legend(loc="outside upper right", ncols=len(PARTS))
+    figure.legend(loc="outside upper right", ncols=len(RATE_PARTS))
     return figure
 
 

@@ -19,8 +19,8 @@ TITLES = {
     "context": "Context only",
     "joint": "Joint",
 }
-SEED_FACTS = ("seed", "step", "source")
-"""Training facts in which the models that are averaged into one point may differ."""
+FIELDS_OF_A_SEED = ("seed", "step", "source")
+"""Training fields in which the models that are averaged into one point may differ."""
 
 
 def title_of(provenance: Mapping[str, Any]) -> str:
@@ -163,7 +163,7 @@ def _check_models(title: str, first: CurvePoint, other: CurvePoint) -> None:
 def _shared_settings(point: CurvePoint) -> dict[str, Any]:
     """Collect the settings that two models must share: `model.num_filters`, `optim.learning_rate`, ..."""
     provenance = point.raw["provenance"]
-    training = {key: value for key, value in provenance.get("training", {}).items() if key not in SEED_FACTS}
+    training = {key: value for key, value in provenance.get("training", {}).items() if key not in FIELDS_OF_A_SEED}
     groups = {"model": provenance.get("model", {})} | training
     return {
         f"{group}.{key}": value

@@ -16,7 +16,9 @@ from jahp_pl.report.previews import Comparison, data_uris
 from jahp_pl.text import count_of
 
 
-def build_page(curves: Sequence[Curve], anchor: Curve, comparisons: Sequence[Comparison], title: str, foot: str) -> str:
+def build_page(
+    curves: Sequence[Curve], anchor: Curve, comparisons: Sequence[Comparison], title: str, footer: str
+) -> str:
     """Build the page, and return its HTML.
 
     Args:
@@ -24,9 +26,9 @@ def build_page(curves: Sequence[Curve], anchor: Curve, comparisons: Sequence[Com
         anchor: curve that savings initially refer to.
         comparisons: pictures at equal rate; if empty, the page omits them.
         title: heading.
-        foot: text of the footer.
+        footer: text of the footer.
     """
-    data = page_data(curves, anchor, comparisons, title, foot)
+    data = page_data(curves, anchor, comparisons, title, footer)
     # Inside a script element, only its end tag and the start of a comment have special meaning.
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     files = resources.files("jahp_pl.report") / "web"
@@ -37,7 +39,7 @@ def build_page(curves: Sequence[Curve], anchor: Curve, comparisons: Sequence[Com
 
 
 def page_data(
-    curves: Sequence[Curve], anchor: Curve, comparisons: Sequence[Comparison], title: str, foot: str
+    curves: Sequence[Curve], anchor: Curve, comparisons: Sequence[Comparison], title: str, footer: str
 ) -> dict[str, Any]:
     """Collect everything that the page's scripts draw, as values that JSON can hold."""
     position = next(number for number, curve in enumerate(curves) if curve is anchor)
@@ -48,7 +50,7 @@ def page_data(
         "title": title,
         "subtitle": f"{count_of(count, 'image')}, {count_of(len(curves), 'curve')}. "
         "Rates are those of whole files, qualities those of decoded 8-bit RGB pictures.",
-        "foot": foot,
+        "footer": footer,
         "anchor": position,
         "methods": INTERPOLATIONS,
         "curves": [_curve(curve, names) for curve in curves],

@@ -21,7 +21,7 @@ from jahp_pl.images.io import RGB, SUFFIXES, decode_rgb
 from jahp_pl.quality import compare_arrays, ms_ssim_to_decibels
 from jahp_pl.report.curves import Curve, CurvePoint
 
-BUDGET = 4_000_000
+MAX_PICTURE_BYTES = 4_000_000
 """Maximum bytes of all pictures of a page, before base64 adds a third."""
 _QUALITIES = (96, 93, 90, 85, 80, 70, 60)
 
@@ -114,11 +114,11 @@ def make_comparisons(
 
 
 def data_uris(comparisons: Sequence[Comparison]) -> list[list[str]]:
-    """Encode each comparison's original and items as WebP data URIs, at the best quality within `BUDGET`."""
+    """Encode each comparison's original and items as WebP data URIs, at the best quality within `MAX_PICTURE_BYTES`."""
     pictures = [[c.original, *(item.pixels for item in c.items)] for c in comparisons]
     for quality in _QUALITIES:
         files = [[_webp(picture, quality) for picture in row] for row in pictures]
-        if sum(len(file) for row in files for file in row) <= BUDGET:
+        if sum(len(file) for row in files for file in row) <= MAX_PICTURE_BYTES:
             break
     return [[f"data:image/webp;base64,{base64.b64encode(file).decode()}" for file in row] for row in files]
 
@@ -145,11 +145,11 @@ def _compare(
         if curve.kind == "classical" and curve.key in CODECS:
             with add_name_to_errors(name):
                 file = encode_nearest(CODECS[curve.key], original, max(1, round(target * pixels / 8)))
-            items.append(_shown(number, 8 * len(file.data) / pixels, original, file.decode()))
+            items.append(_preview(number, 8 * len(file.data) / pixels, original, file.decode()))
         elif curve.kind == "model":
             point = min(curve.points, key=lambda point: abs(np.log(point.images[name].bpp / target)))
             if (decoded := _reconstruction(point, name, original, codecs)) is not None:
-                items.append(_shown(number, point.images[name].bpp, original, decoded))
+                items.append(_preview(number, point.images[name].bpp, original, decoded))
     return Comparison(name, why, target, original, items)
 
 
@@ -166,7 +166,7 @@ def _reconstruction(point: CurvePoint, name: str, original: RGB, codecs: Mapping
     return None if found is None else decode_rgb(found)
 
 
-def _shown(curve: int, bpp: float, original: RGB, decoded: RGB) -> Preview:
+def _preview(curve: int, bpp: float, original: RGB, decoded: RGB) -> Preview:
     quality = compare_arrays(original, decoded)
     return Preview(
         curve, bpp, quality.psnr, None if quality.ms_ssim is None else ms_ssim_to_decibels(quality.ms_ssim), decoded

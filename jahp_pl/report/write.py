@@ -49,7 +49,7 @@ def write_report(
     anchor: Curve,
     out: Path,
     title: str,
-    foot: str,
+    footer: str,
     pictures: Pictures | None = None,
     progress: Callable[[str], object] = lambda _: None,
 ) -> ReportSummary:
@@ -59,7 +59,7 @@ def write_report(
         curves: result of `read_results.read_curves`.
         anchor: one of the curves, with which the others are compared.
         out: folder; existing files with these names are replaced.
-        title, foot: heading and footer of the page.
+        title, footer: heading and footer of the page.
         pictures: images to compare; None omits that part.
         progress: called with the name of each part before it is made.
 
@@ -76,7 +76,7 @@ def write_report(
     progress("plots")
     plots = draw_all(curves, anchor, out)
     progress("page")
-    text = encoded(build_page(curves, anchor, comparisons, title, foot))
+    text = encoded(build_page(curves, anchor, comparisons, title, footer))
     write_atomically(out / PAGE, text)
     _write_tables(tables, out / TABLE)
     shown = {item.curve for comparison in comparisons for item in comparison.items}

@@ -17,7 +17,7 @@ from jahp_pl.sweeping.file import SweepFile
 from jahp_pl.sweeping.parameters import Value
 from jahp_pl.text import encoded
 
-_HEAD = ("name", "state")
+_FIRST_COLUMNS = ("name", "state")
 """Names of the first columns of the CSV file."""
 _RUN = {"name": str, "values": {}, "steps": int, "seconds": FINITE, "metrics": {}}
 _STORED = {"sweep": str, "points": [_RUN]}
@@ -61,7 +61,7 @@ def read_sweep_results(path: Path) -> list[StoredRun]:
         OSError: if one of them may not be read.
     """
     table = path.with_suffix(".csv")
-    if table.exists() and not _starts(table, ",".join(_HEAD)):
+    if table.exists() and not _starts(table, ",".join(_FIRST_COLUMNS)):
         raise _foreign(table)
     if not path.exists():
         return []
@@ -109,7 +109,7 @@ def _to_csv(entries: Sequence[SweepEntry]) -> str:
     keys = list(entries[0].run.values) if entries else []
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_HEAD, *keys, "steps", "seconds", *metrics])
+    writer.writerow([*_FIRST_COLUMNS, *keys, "steps", "seconds", *metrics])
     for entry in entries:
         values = [entry.run.values[key] for key in keys]
         figures = [entry.metrics.get(name, "") for name in metrics]

@@ -109,10 +109,10 @@ def format_sweep_table(file: SweepFile, entries: Sequence[SweepEntry], most: int
     keys = [parameter.key for parameter in file.parameters]
     metrics = [file.metric.name] if file.metric is not None else []
     metrics += [name for name in _SHOWN_METRICS if name not in metrics and any(name in e.metrics for e in entries)]
-    head = ["run", *(_short(key, keys) for key in keys), "state", *metrics]
+    header = ["run", *(_short(key, keys) for key in keys), "state", *metrics]
     shown = _most_urgent(entries, most)
     cells = [[e.run.name, *(str(e.run.values[k]) for k in keys), state_text(e), *_numbers(e, metrics)] for e in shown]
-    lines = _aligned([head, *cells], num_right=len(metrics))
+    lines = _aligned([header, *cells], num_right=len(metrics))
     lines.insert(1, "-" * len(lines[0]))
     return lines if len(shown) == len(entries) else [*lines, f"and {len(entries) - len(shown)} more"]
 

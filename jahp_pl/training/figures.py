@@ -29,18 +29,18 @@ def comparison_figure(image: CodedImage) -> Figure:
     width, height = max(row.width * scale, 1.6), max(row.height * scale, 1.4)  # inches
     if row.width >= row.height:
         figure = Figure(figsize=(2 * width + 1.4, 2 * height + 1.2), dpi=DPI, layout="constrained")
-        panels = figure.subplot_mosaic([["original", "decoded"], ["bits", "facts"]])
+        panels = figure.subplot_mosaic([["original", "decoded"], ["bits", "file"]])
     else:
         figure = Figure(figsize=(3 * width + 3.9, height + 0.8), dpi=DPI, layout="constrained")
         ratios = [width, width, width, 2.8]
-        panels = figure.subplot_mosaic([["original", "decoded", "bits", "facts"]], width_ratios=ratios)
+        panels = figure.subplot_mosaic([["original", "decoded", "bits", "file"]], width_ratios=ratios)
     figure.suptitle(figure_text(row.name), fontsize=10, color=MUTED)
     _image_panel(panels["original"], image.original, f"original\n{row.width} x {row.height}")
     _image_panel(
         panels["decoded"], image.decoded, f"decoded from the file\n{row.file_bpp:.3f} bpp, {row.file_psnr:.2f} dB"
     )
     _bit_map_panel(panels["bits"], image)
-    _file_table(panels["facts"], image)
+    _file_table(panels["file"], image)
     return figure
 
 
@@ -126,7 +126,7 @@ def _file_table(axes: Axes, image: CodedImage) -> None:
     """Write a table of the file's properties."""
     row = image.row
     num_pixels = row.width * row.height
-    facts = [
+    rows = [
         ("file", f"{row.file_bytes:,} bytes"),
         ("", f"{row.file_bpp:.4f} bpp"),
         ("   header", f"{row.header_bytes} bytes"),
@@ -139,9 +139,9 @@ def _file_table(axes: Axes, image: CodedImage) -> None:
         ("decoded in", f"{row.decode_seconds:.2f} s"),
     ]
     if not image.bits_z.numel():
-        facts = [fact for fact in facts if fact[0].strip() not in ("of y", "of z")]
+        rows = [entry for entry in rows if entry[0].strip() not in ("of y", "of z")]
     axes.axis("off")
-    labels, values = "\n".join(label for label, _ in facts), "\n".join(value for _, value in facts)
+    labels, values = "\n".join(label for label, _ in rows), "\n".join(value for _, value in rows)
     for x, text, color in ((0.08, labels, MUTED), (0.52, values, "black")):
         axes.text(x, 0.97, text, fontsize=8.5, color=color, va="top", linespacing=1.7, transform=axes.transAxes)
 

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-CHATTER = (
+IGNORED_MESSAGES = (
     r"GPU available: ",  # the configuration and the first line of the run state hardware and precision
     r"TPU available: ",
     r"Using bfloat16 Automatic Mixed Precision",
@@ -21,7 +21,7 @@ CHATTER = (
 )
 """Beginnings of log messages to drop."""
 
-IRRELEVANT = (
+IGNORED_WARNINGS = (
     r"The '\w+_dataloader' does not have many workers",  # data.num_workers is chosen, 0 included
     r"The `srun` command is available on your system but is not used",  # interactive use of a cluster is fine
     r"You're resuming from a checkpoint that ended before the epoch ended",  # there are no epochs to end
@@ -37,18 +37,18 @@ IRRELEVANT = (
 
 @contextmanager
 def only_useful_messages() -> Iterator[None]:
-    """Drop messages that match `CHATTER` or `IRRELEVANT` within the block; show all others."""
-    chatter = re.compile("|".join(CHATTER))
+    """Drop messages that match `IGNORED_MESSAGES` or `IGNORED_WARNINGS` within the block; show all others."""
+    ignored = re.compile("|".join(IGNORED_MESSAGES))
 
     def is_useful(entry: logging.LogRecord) -> bool:
-        return not chatter.match(entry.getMessage())
+        return not ignored.match(entry.getMessage())
 
     loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "pytorch.utilities.rank_zero", "fabric")]
     for logger in loggers:
         logger.addFilter(is_useful)
     try:
         with warnings.catch_warnings():
-            for start in IRRELEVANT:
+            for start in IGNORED_WARNINGS:
                 warnings.filterwarnings("ignore", message=start)
             yield
     finally:

@@ -44,7 +44,7 @@ def choose_latents(
 ) -> Latents[Tensor]:
     """Quantize a batch: search for the latents of half of the images, drawn at random, and round those of the others.
 
-    Plain rounding keeps its place, so that the decoder does not lose at effort 0 what it gains at this effort.
+    The others are rounded so that the decoder does not lose at effort 0 what it gains at this effort.
 
     Args:
         model: model in evaluation mode, whose weights need no gradient.

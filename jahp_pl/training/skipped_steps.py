@@ -17,7 +17,7 @@ from jahp_pl.training import TrainingError
 
 
 class ClippedGradient(NamedTuple):
-    """What `clip_or_skip` found; both are scalars on the device."""
+    """Result of `clip_or_skip`; both are scalars on the device."""
 
     norm: Tensor
     """Global L2 norm before clipping."""
@@ -62,9 +62,9 @@ class SkipCounter:
         Args:
             skipped: scalar, 1.0 if the step was skipped, otherwise 0.0.
         """
-        total, in_row, longest = self._counts
-        in_row = (in_row + 1) * skipped
-        self._counts = torch.stack([total + skipped, in_row, torch.maximum(longest, in_row)])
+        total, streak, longest = self._counts
+        streak = (streak + 1) * skipped
+        self._counts = torch.stack([total + skipped, streak, torch.maximum(longest, streak)])
 
     @property
     def total(self) -> int:

@@ -30,7 +30,7 @@ from torch.optim import Optimizer
 from jahp_pl.bfloat16 import prefers_bfloat16
 
 MIN_CHANNELS = 4
-"""Weights with fewer input or output channels, and those that are neither matrices nor kernels, get steps of Adam."""
+"""Weights with fewer input or output channels, and those that are neither matrices nor kernels, are updated by Adam."""
 ADAM_BETAS = (0.9, 0.999)
 """Decay of the moments of those weights."""
 BETAS = (0.95, 0.98)
@@ -80,7 +80,7 @@ class Soap(Optimizer):
             if parameter.grad is None:
                 continue
             state = self.state[parameter]
-            if is_rotated(parameter):
+            if uses_eigenbasis(parameter):
                 _rotated_step(parameter, state, rate, offset=index)
             else:
                 _adam_step(parameter, state, rate)
@@ -92,8 +92,8 @@ class Soap(Optimizer):
                 yield parameter, float(group["lr"])
 
 
-def is_rotated(parameter: Tensor) -> bool:
-    """Check whether a parameter gets steps in an eigenbasis."""
+def uses_eigenbasis(parameter: Tensor) -> bool:
+    """Check whether a parameter is updated in an eigenbasis; the others are updated by Adam."""
     return parameter.dim() in (2, 4) and min(parameter.shape[:2]) >= MIN_CHANNELS
 
 
@@ -192,15 +192,15 @@ def _update_statistics(statistics: list[Tensor], gradient: Tensor, weight: float
 
 
 def _eigenvectors(statistics: Tensor) -> Tensor:
-    """Return the eigenvectors of statistics (n, n) as columns, by falling eigenvalue.
+    """Return the eigenvectors of statistics (n, n) as columns, in descending order of eigenvalue.
 
     In float64, as LAPACK's float32 routine can fail for a wide layer: few gradients leave most eigenvalues at 0.
     """
     vectors: Tensor = torch.linalg.eigh(statistics.double()).eigenvectors
-    return _without_dead(vectors.flip(1).to(statistics.dtype).contiguous(), statistics)
+    return _zero_dead_rows(vectors.flip(1).to(statistics.dtype).contiguous(), statistics)
 
 
-def _without_dead(basis: Tensor, statistics: Tensor) -> Tensor:
+def _zero_dead_rows(basis: Tensor, statistics: Tensor) -> Tensor:
     """Zero the rows of the channels or taps that never had a gradient, in place, so that no update reaches them.
 
     Otherwise Adam's scaling would enlarge the rounding errors of their directions to whole steps.
@@ -211,16 +211,15 @@ def _without_dead(basis: Tensor, statistics: Tensor) -> Tensor:
 def _update_basis(state: dict[str, Any]) -> None:
     """Follow the eigenvectors by one step of power iteration along each axis, with the moments in the new basis.
 
-    The second moment is not linear in the basis; its entries only follow the order of the eigenvectors, by falling
-    eigenvalue.
+    The second moment is not linear in the basis, so its entries only follow the new order of the eigenvectors.
     """
     for axis, (statistics, basis) in enumerate(zip(state["statistics"], state["basis"], strict=True)):
         if len(basis) == 1:
             continue
         product = statistics @ basis
         order = torch.argsort((basis * product).sum(0), descending=True)
-        new = _without_dead(torch.linalg.qr(product[:, order]).Q, statistics)
-        turn = basis.T @ new
+        new = _zero_dead_rows(torch.linalg.qr(product[:, order]).Q, statistics)
+        rotation = basis.T @ new
         state["basis"][axis] = new
         state["square"] = state["square"].index_select(axis, order)
-        state["moment"] = torch.tensordot(state["moment"], turn, dims=([axis], [0])).movedim(-1, axis).contiguous()
+        state["moment"] = torch.tensordot(state["moment"], rotation, dims=([axis], [0])).movedim(-1, axis).contiguous()

@@ -129,8 +129,8 @@ def log_export(logger: WandbLogger, checkpoint: Path, folder: Path) -> None:
         rank_zero_warn(f"{checkpoint}: not uploaded to W&B, because no codec can use these weights: {error}")
         return
     run = logger.experiment
-    facts = {"fingerprint": codec.fingerprint.hex(), "checkpoint": checkpoint.name}
-    artifact = wandb.Artifact(artifact_name(run.name), type="model", metadata=facts)
+    metadata = {"fingerprint": codec.fingerprint.hex(), "checkpoint": checkpoint.name}
+    artifact = wandb.Artifact(artifact_name(run.name), type="model", metadata=metadata)
     artifact.add_dir(str(folder))
     run.log_artifact(artifact)
 

@@ -96,13 +96,13 @@ def test_the_products_of_a_step_are_those_that_it_makes() -> None:
     found = record_layer_calls(model, torch.rand(2, 3, 64, 64), reconstruct=True)
     assert len(found) == 4 + 3 + 4 + 3 + 3 + 3 + 1 + 3
     assert [tuple(product.x.shape) for product in found[:2]] == [(2, 3, 64, 64), (2, 4, 32, 32)]
-    assert [product.passes_on for product in found] == [False] + 23 * [True]
+    assert [product.needs_input_grad for product in found] == [False] + 23 * [True]
     assert 0 < product_seconds(found[:2], torch.float32) < product_seconds(3 * found, torch.float32)
     for transform in (model.g_a, model.g_s):
         transform.requires_grad_(False)
     found = record_layer_calls(model, torch.rand(2, 3, 64, 64), reconstruct=False)
-    assert [product.learns for product in found] == 7 * [False] + 10 * [True]
-    assert [product.passes_on for product in found] == 8 * [False] + 9 * [True]
+    assert [product.needs_weight_grad for product in found] == 7 * [False] + 10 * [True]
+    assert [product.needs_input_grad for product in found] == 8 * [False] + 9 * [True]
 
 
 def test_a_matrix_product_is_no_slower_than_a_part_of_it() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from jahp_pl.training.soap import FIRST_STEPS, Soap, is_rotated
+from jahp_pl.training.soap import FIRST_STEPS, Soap, uses_eigenbasis
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -61,7 +61,7 @@ def test_memory_format_does_not_matter() -> None:
 @pytest.mark.parametrize("shape", [(7,), (3, 16), (16, 3, 5, 5), (4, 3, 1), (5, 4, 2)])
 def test_weights_without_channels_on_both_sides_get_steps_of_adam(shape: tuple[int, ...]) -> None:
     ours, reference = (nn.Parameter(torch.ones(shape)) for _ in range(2))
-    assert not is_rotated(ours)
+    assert not uses_eigenbasis(ours)
     noise = torch.Generator().manual_seed(3)
     optimizers = Soap([ours], lr=1e-2), Adam([reference], lr=1e-2)
     for _ in range(5):

@@ -254,7 +254,7 @@ function imageByImage() {
   on.addEventListener("click", () => go(1));
 }
 
-const PARTS = { y: ["latents y", "var(--c0)"], z: ["hyper-latents z", "var(--c4)"], header: ["header", "var(--c1)"], coder: ["range coder", "var(--c7)"] };
+const RATE_PARTS = { y: ["latents y", "var(--c0)"], z: ["hyper-latents z", "var(--c4)"], header: ["header", "var(--c1)"], coder: ["range coder", "var(--c7)"] };
 
 // How each model's bits are divided among parts of the file and among channels.
 function rates() {
@@ -263,14 +263,14 @@ function rates() {
   state.model = models.at(-1).index;
   const keys = put($("split").parentNode, "div", { class: "keys" });
   $("split").before(keys);
-  for (const [label, color] of Object.values(PARTS)) { const key = put(keys, "span"); put(key, "i", { style: `background:${color}` }); key.append(label); }
+  for (const [label, color] of Object.values(RATE_PARTS)) { const key = put(keys, "span"); put(key, "i", { style: `background:${color}` }); key.append(label); }
   plots.push(new RowPlot($("split"), () => {
     const rows = shown().flatMap((curve) => curve.points.filter((p) => p.rate).map((p) => ({
       label: `${curve.title}${p.quality ? `, ${p.quality}` : ""}`,
-      tip: [...Object.entries(PARTS).map(([part, [label]]) => `${label}: ${p.rate[part].toFixed(4)} bpp, ${((100 * p.rate[part]) / p.bpp).toFixed(2)} %`), `all: ${p.bpp.toFixed(4)} bpp`],
+      tip: [...Object.entries(RATE_PARTS).map(([part, [label]]) => `${label}: ${p.rate[part].toFixed(4)} bpp, ${((100 * p.rate[part]) / p.bpp).toFixed(2)} %`), `all: ${p.bpp.toFixed(4)} bpp`],
       draw: (group, x, y) => {
         let at = 0;
-        for (const [part, [, color]] of Object.entries(PARTS)) {
+        for (const [part, [, color]] of Object.entries(RATE_PARTS)) {
           const width = Math.max(0, x(at + Math.max(0, p.rate[part])) - x(at));
           put(group, "rect", { x: x(at), y: y - 7, width, height: 14, fill: color });
           at += Math.max(0, p.rate[part]);
@@ -341,7 +341,7 @@ function sources() {
 document.title = DATA.title;
 $("title").textContent = DATA.title;
 $("subtitle").textContent = DATA.subtitle;
-$("foot").textContent = DATA.foot;
+$("footer").textContent = DATA.footer;
 legend();
 rateDistortion();
 savings();
