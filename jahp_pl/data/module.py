@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from jahp_pl.config import ConfigError, DataConfig, require_type
 from jahp_pl.data.cache import ShardCache
 from jahp_pl.data.index import DataError
-from jahp_pl.data.pipeline import CropOptions, CropStream, Delivery, StreamSeed, ValImage, WholeImages
+from jahp_pl.data.pipeline import CountedSample, CropOptions, CropStream, StreamSeed, ValImage, WholeImages
 from jahp_pl.data.shard_reader import DrawCounts, ShardReader
 from jahp_pl.data.skip_counts import SkipCounts
 from jahp_pl.data.urls import Shards, expand_shards
@@ -30,8 +30,8 @@ _PREFETCH = 4
 """Batches that each worker prepares in advance, which evens out slow photographs."""
 
 
-class StreamLoader(DataLoader[Delivery]):
-    """A DataLoader that updates the skip counts and yields only the payloads.
+class StreamLoader(DataLoader[CountedSample]):
+    """A DataLoader that updates the skip counts and yields only the data.
 
     Lightning can resume it: its state is the skip counts, and the position in the stream follows from the step.
 
@@ -48,18 +48,18 @@ class StreamLoader(DataLoader[Delivery]):
     def __iter__(self) -> Iterator[Tensor | ValImage]:  # type: ignore[override]
         if isinstance(self.dataset, WholeImages):  # each validation counts separately
             self._counts.clear()
-        error, deliveries = None, super().__iter__()
-        for delivery in deliveries:
-            self._counts.add(delivery.skipped, delivery.drawn)
-            if (error := delivery.error) is not None:
+        error, samples = None, super().__iter__()
+        for sample in samples:
+            self._counts.add(sample.skipped, sample.drawn)
+            if (error := sample.error) is not None:
                 break
-            if delivery.payload is not None:
-                yield delivery.payload
+            if sample.data is not None:
+                yield sample.data
         if error is not None:
             # The workers end with the last reference to their iterator. The traceback of the error would keep one until
             # a garbage collection, which deletes the workers' queues first and then waits 20 seconds for the workers.
             self._iterator = None
-            del deliveries
+            del samples
             raise DataError(error)
 
     def state_dict(self) -> dict[str, int]:
@@ -170,17 +170,17 @@ class ShardDataModule(lightning.LightningDataModule):
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
 
-def _collate(deliveries: list[Delivery]) -> Delivery:
-    """Join the deliveries of a batch into one that holds all their crops and counts."""
-    skipped = tuple(photo for delivery in deliveries for photo in delivery.skipped)
-    drawn = reduce(DrawCounts.plus, (delivery.drawn for delivery in deliveries))
-    last = deliveries[-1]
-    if last.error is not None or last.payload is None:
-        return Delivery(None, skipped, drawn, last.error)
-    if isinstance(last.payload, ValImage):
-        return Delivery(ValImage(last.payload.name, last.payload.image[None]), skipped, drawn)
-    crops = [delivery.payload for delivery in deliveries if isinstance(delivery.payload, Tensor)]
-    return Delivery(torch.stack(crops), skipped, drawn)
+def _collate(samples: list[CountedSample]) -> CountedSample:
+    """Join the samples of a batch into one that holds all their crops and counts."""
+    skipped = tuple(photo for sample in samples for photo in sample.skipped)
+    drawn = reduce(DrawCounts.plus, (sample.drawn for sample in samples))
+    last = samples[-1]
+    if last.error is not None or last.data is None:
+        return CountedSample(None, skipped, drawn, last.error)
+    if isinstance(last.data, ValImage):
+        return CountedSample(ValImage(last.data.name, last.data.image[None]), skipped, drawn)
+    crops = [sample.data for sample in samples if isinstance(sample.data, Tensor)]
+    return CountedSample(torch.stack(crops), skipped, drawn)
 
 
 def _start_worker(worker: int) -> None:

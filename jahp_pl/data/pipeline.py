@@ -44,15 +44,15 @@ class ValImage(NamedTuple):
     """(3, H, W), or (1, 3, H, W) from a loader: RGB in [0, 1]."""
 
 
-class Delivery(NamedTuple):
+class CountedSample(NamedTuple):
     """A crop or an image on its way to the training process, and what the stream skipped before it."""
 
-    payload: Tensor | ValImage | None
+    data: Tensor | ValImage | None
     """(3, crop, crop) uint8, or a validation image; None if only skipped photographs or an error follow."""
     skipped: tuple[Skipped, ...]
-    """Photographs skipped since the previous delivery."""
+    """Photographs skipped since the previous sample."""
     drawn: DrawCounts = DrawCounts()
-    """Photographs and shards drawn since the previous delivery."""
+    """Photographs and shards drawn since the previous sample."""
     error: str | None = None
     """Why the stream ends here; None if it goes on. An exception would reach the other process as a long traceback."""
 
@@ -80,7 +80,7 @@ class StreamSeed(NamedTuple):
     """Number of this training process, from 0."""
 
 
-class CropStream(IterableDataset[Delivery]):
+class CropStream(IterableDataset[CountedSample]):
     """Endless stream of random crops, half of them flipped left to right, from shards drawn with replacement.
 
     Two ranks, workers or start steps never share a random sequence: each has its own branch of a numpy `SeedSequence`.
@@ -105,14 +105,14 @@ class CropStream(IterableDataset[Delivery]):
         self._seed, self._reader = seed, reader or ShardReader()
         self._passes = 0
 
-    def __iter__(self) -> Iterator[Delivery]:
+    def __iter__(self) -> Iterator[CountedSample]:
         worker = get_worker_info()
         entropy = (*self._seed, worker.id if worker else 0, self._passes)
         self._passes += 1  # iterating again yields other crops
         for_shards, for_order, for_crops = np.random.SeedSequence(entropy).spawn(3)
         shard_seed = int(for_shards.generate_state(1)[0])
         order = random.Random(int(for_order.generate_state(1, np.uint64)[0]))
-        counts = _DeliveryCounts(self._reader)
+        counts = _StreamCounts(self._reader)
         pipeline = wds.DataPipeline(
             wds.ResampledShards(self._urls, deterministic=True, worker_seed=lambda: shard_seed),
             lambda sources: self._reader.read(source["url"] for source in sources),
@@ -122,12 +122,12 @@ class CropStream(IterableDataset[Delivery]):
         )
         try:
             for crop in pipeline:
-                yield Delivery(crop, *counts.take())
+                yield CountedSample(crop, *counts.take())
         except DataError as error:
-            yield Delivery(None, *counts.take(), error=str(error))
+            yield CountedSample(None, *counts.take(), error=str(error))
 
 
-class WholeImages(IterableDataset[Delivery]):
+class WholeImages(IterableDataset[CountedSample]):
     """Stream of whole images: all ranks and workers together yield each image of the shards once, in the order of the
     shards; ranks take turns.
 
@@ -152,12 +152,12 @@ class WholeImages(IterableDataset[Delivery]):
         self._urls, self._max_images = list(urls), max_images
         self._rank, self._world_size, self._reader = rank, world_size, reader or ShardReader()
 
-    def __iter__(self) -> Iterator[Delivery]:
+    def __iter__(self) -> Iterator[CountedSample]:
         worker = get_worker_info()
         num_workers, worker_id = (worker.num_workers, worker.id) if worker else (1, 0)
         # Image i goes to rank i mod R; the k-th image of a rank goes to its worker k mod W, which keeps the order.
         turn, period = self._rank + self._world_size * worker_id, self._world_size * num_workers
-        counts = _DeliveryCounts(self._reader)
+        counts = _StreamCounts(self._reader)
         num_photos = 0
         try:
             for index, item in enumerate(self._reader.read(self._urls)):
@@ -166,20 +166,20 @@ class WholeImages(IterableDataset[Delivery]):
                     image = counts.count(_decoded(item))
                     if image is not None:
                         x = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div_(255)
-                        yield Delivery(ValImage(Path(item.name).stem, x), *counts.take())
+                        yield CountedSample(ValImage(Path(item.name).stem, x), *counts.take())
                 if num_photos == self._max_images != 0:
                     break
             if num_photos == 0:
                 raise DataError(f"{self._urls[0]}: no validation shard has a readable image; write the shards again")
         except DataError as error:
-            yield Delivery(None, *counts.take(), error=str(error))
+            yield CountedSample(None, *counts.take(), error=str(error))
         else:
             if counts.skipped:
-                yield Delivery(None, *counts.take())
+                yield CountedSample(None, *counts.take())
 
 
-class _DeliveryCounts:
-    """Counts what was drawn and skipped since the last delivery."""
+class _StreamCounts:
+    """Counts what was drawn and skipped since the last sample."""
 
     def __init__(self, reader: ShardReader) -> None:
         self.skipped: list[Skipped] = []
@@ -201,7 +201,7 @@ class _DeliveryCounts:
 
 
 def _crop_all(
-    items: Iterable[Item], crops: CropOptions, rng: np.random.Generator, counts: _DeliveryCounts
+    items: Iterable[Item], crops: CropOptions, rng: np.random.Generator, counts: _StreamCounts
 ) -> Iterator[tuple[Tensor, ...]]:
     """Decode photographs, count them, and yield the crops of each usable one."""
     decode = _CachedDecoder(lambda item: _decoded(item, min_side=crops.size), crops.decoded_bytes)

@@ -20,21 +20,21 @@ class RecentShare:
     """Share of broken items among recent draws.
 
     Args:
-        window: minimum number of draws. The share is taken over the fewest latest deliveries that contain this many
+        window: minimum number of draws. The share is taken over the fewest latest samples that contain this many
             draws; it is 0 until there have been that many.
     """
 
     def __init__(self, window: int) -> None:
         self._window = window
-        self._deliveries: deque[tuple[int, int]] = deque()
+        self._samples: deque[tuple[int, int]] = deque()
         self._total = self._broken = 0
 
     def add(self, total: int, broken: int) -> float:
-        """Add one delivery with `total` draws, of which `broken` are broken, and return the share from 0 to 1."""
-        self._deliveries.append((total, broken))
+        """Add one sample with `total` draws, of which `broken` are broken, and return the share from 0 to 1."""
+        self._samples.append((total, broken))
         self._total, self._broken = self._total + total, self._broken + broken
-        while self._total - self._deliveries[0][0] >= self._window:
-            oldest = self._deliveries.popleft()
+        while self._total - self._samples[0][0] >= self._window:
+            oldest = self._samples.popleft()
             self._total, self._broken = self._total - oldest[0], self._broken - oldest[1]
         return self._broken / self._total if self._total >= self._window else 0.0
 
@@ -65,7 +65,7 @@ class SkipCounts:
         self.examples.clear()
 
     def add(self, skipped: tuple[Skipped, ...], drawn: DrawCounts) -> None:
-        """Count one delivery, and log each broken photograph the first time.
+        """Count one sample, and log each broken photograph the first time.
 
         Raises:
             DataError: if the share of broken items among the latest draws is too large.

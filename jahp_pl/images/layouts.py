@@ -63,7 +63,7 @@ def inspect_layout(image: Image.Image) -> SampleFormat:
         maxima = [tile[3][-1] for tile in image.tile if isinstance(tile[3], tuple) and isinstance(tile[3][-1], int)]
         white = 65535 if image.mode == "I" else None  # Pillow scales the maximum that the file states to it
         return SampleFormat(is_deep=max(maxima, default=0) > 255 and image.mode == "RGB", white=white)
-    if image.format == "FITS" and _FITS_SCALE.search(file_head(image)[: image.tile[0].offset]):
+    if image.format == "FITS" and _FITS_SCALE.search(leading_bytes(image)[: image.tile[0].offset]):
         raise LayoutError("FITS with signed or scaled samples is not supported; convert it to PNG")
     return SampleFormat()
 

@@ -18,8 +18,8 @@ def test_a_truncated_member_is_skipped_and_counted(tmp_path: Path) -> None:
     whole = pack(tmp_path / "whole.tar", {f"{n}.jpg": photo_bytes(n) for n in ("moon", "dusk", "tower")})
     data = Path(whole).read_bytes()
     (tmp_path / "cut.tar").write_bytes(data[: data.index(photo_bytes("tower")[:500]) + 5000])
-    deliveries = take(stream([str(tmp_path / "cut.tar")], buffer=1), 30)
-    skipped = [photo for delivery in deliveries for photo in delivery.skipped]
+    samples = take(stream([str(tmp_path / "cut.tar")], buffer=1), 30)
+    skipped = [photo for sample in samples for photo in sample.skipped]
     assert len(skipped) == 14  # a buffer of one passes each item on at once; the 15th follows the last crop
     assert {(photo.name, photo.reason) for photo in skipped} == {(str(tmp_path / "cut.tar"), "broken")}
     assert "tower.jpg" in skipped[0].detail
@@ -35,7 +35,7 @@ def test_a_truncation_that_tarfile_mistakes_for_the_end_is_counted_too(tmp_path:
     (tmp_path / "cut.tar").write_bytes(data[:end])
     [*photos, rest] = WholeImages([str(tmp_path / "cut.tar")])
     assert len(photos) == (2 if where == "without end mark" else 1)
-    assert rest.payload is None
+    assert rest.data is None
     assert [photo.reason for photo in rest.skipped] == ["broken"]
 
 
@@ -45,45 +45,45 @@ def test_a_damaged_header_loses_the_rest_and_is_counted(tmp_path: Path) -> None:
     data[512 + -(-len(photo_bytes("moon")) // 512) * 512 + 10] ^= 0xFF
     Path(whole).write_bytes(data)
     [first, rest] = WholeImages([whole])
-    assert isinstance(first.payload, ValImage)
+    assert isinstance(first.data, ValImage)
     assert len(rest.skipped) == 1
     assert "moon.jpg" in rest.skipped[0].detail
 
 
 def test_a_broken_photograph_is_skipped_and_counted(tmp_path: Path) -> None:
     files = {"a.jpg": photo_bytes("moon"), "b.jpg": photo_bytes("dusk")[:9000], "c.png": b"", "d.txt": b"not a photo"}
-    deliveries = take(stream([pack(tmp_path / "x.tar", files)], buffer=1), 20)
-    skipped = Counter(Path(photo.name).name for delivery in deliveries for photo in delivery.skipped)
+    samples = take(stream([pack(tmp_path / "x.tar", files)], buffer=1), 20)
+    skipped = Counter(Path(photo.name).name for sample in samples for photo in sample.skipped)
     assert skipped == {"b.jpg": 19, "c.png": 19}
 
 
 def test_photographs_smaller_than_the_crop_are_skipped_and_counted(tmp_path: Path) -> None:
     url = pack(tmp_path / "x.tar", {"falcon.jpg": photo_bytes("falcon"), "moon.jpg": photo_bytes("moon")})
-    deliveries = take(stream([url], crop=272, buffer=1), 10)
-    skipped = [photo for delivery in deliveries for photo in delivery.skipped]
+    samples = take(stream([url], crop=272, buffer=1), 10)
+    skipped = [photo for sample in samples for photo in sample.skipped]
     assert [(Path(p.name).name, p.reason, p.detail) for p in skipped] == [("falcon.jpg", "small", "400x266")] * 10
 
 
 def test_crops_larger_than_every_photograph_end_in_an_error_that_names_them(tmp_path: Path) -> None:
     url = pack(tmp_path / "x.tar", {"moon.jpg": photo_bytes("moon")})
-    [delivery] = take(stream([url], crop=528), 5)
-    assert delivery.payload is None
-    assert delivery.error is not None
-    assert "no photograph is large enough for data.crop_size=528" in delivery.error
-    assert "moon.jpg with 512x512" in delivery.error
-    assert "\n" not in delivery.error
+    [sample] = take(stream([url], crop=528), 5)
+    assert sample.data is None
+    assert sample.error is not None
+    assert "no photograph is large enough for data.crop_size=528" in sample.error
+    assert "moon.jpg with 512x512" in sample.error
+    assert "\n" not in sample.error
 
 
 def test_a_stream_of_broken_photographs_alone_ends_in_an_error(tmp_path: Path) -> None:
-    [delivery] = take(stream([pack(tmp_path / "x.tar", {"a.jpg": b"", "b.jpg": b"no"})]), 5)
-    assert "1000 broken photographs in a row" in str(delivery.error)
+    [sample] = take(stream([pack(tmp_path / "x.tar", {"a.jpg": b"", "b.jpg": b"no"})]), 5)
+    assert "1000 broken photographs in a row" in str(sample.error)
 
 
 @pytest.mark.parametrize("files", [{}, {"notes.txt": b"nothing to see"}])
 def test_a_shard_without_photographs_ends_in_an_error_that_names_it(tmp_path: Path, files: dict[str, bytes]) -> None:
     url = pack(tmp_path / "void.tar", files)
-    for deliveries in (take(stream([url]), 5), list(WholeImages([url]))):
-        assert "void.tar: this shard has no photographs; remove it" in str(deliveries[-1].error)
+    for samples in (take(stream([url]), 5), list(WholeImages([url]))):
+        assert "void.tar: this shard has no photographs; remove it" in str(samples[-1].error)
 
 
 def test_shards_that_cannot_be_opened_end_in_an_error(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_shards_that_cannot_be_opened_end_in_an_error(tmp_path: Path) -> None:
 
 def test_a_shard_that_goes_missing_is_skipped_and_counted(train_shards: Path) -> None:
     urls = [*expand_shards([str(train_shards)], "data.train").urls, str(train_shards / "gone.tar")]
-    skipped = [photo for delivery in take(stream(urls), 200) for photo in delivery.skipped]
+    skipped = [photo for sample in take(stream(urls), 200) for photo in sample.skipped]
     assert {photo.name for photo in skipped} == {str(train_shards / "gone.tar")}
     assert {photo.detail for photo in skipped} == {"No such file or directory"}
 
@@ -108,6 +108,6 @@ def test_a_broken_validation_image_is_counted_once_over_all_ranks(tmp_path: Path
     url = pack(tmp_path / "x.tar", files)
     Path(url).write_bytes(Path(url).read_bytes()[:-20_000])
     for world_size in (1, 2, 3):
-        deliveries = [d for rank in range(world_size) for d in WholeImages([url], 0, rank, world_size)]
-        assert names(deliveries) == ["a"]
-        assert len([photo for d in deliveries for photo in d.skipped]) == 2
+        samples = [d for rank in range(world_size) for d in WholeImages([url], 0, rank, world_size)]
+        assert names(samples) == ["a"]
+        assert len([photo for d in samples for photo in d.skipped]) == 2

@@ -24,8 +24,8 @@ def test_crops_are_uint8_and_are_cut_from_the_photograph(tmp_path: Path) -> None
     places = {original[y, x : x + 64].tobytes(): (y, x) for y in range(449) for x in range(449)}
     flips: Counter[bool] = Counter()
     corners = set()
-    for delivery in take(stream([url]), 40):
-        crop = delivery.payload
+    for sample in take(stream([url]), 40):
+        crop = sample.data
         assert isinstance(crop, torch.Tensor)
         assert (crop.shape, crop.dtype) == ((3, 64, 64), torch.uint8)
         picture = crop.permute(1, 2, 0).numpy()
@@ -49,8 +49,8 @@ def test_the_same_seed_gives_the_same_crops(train_shards: Path) -> None:
 @pytest.mark.parametrize("other", [{"seed": 1}, {"step": 1}, {"rank": 1}])
 def test_another_seed_step_or_rank_gives_other_crops(train_shards: Path, other: dict[str, int]) -> None:
     urls = expand_shards([str(train_shards)], "data.train").urls
-    first = {d.payload.numpy().tobytes() for d in take(stream(urls), 40)}  # type: ignore[union-attr]
-    second = {d.payload.numpy().tobytes() for d in take(stream(urls, **other), 40)}  # type: ignore[arg-type,union-attr]
+    first = {d.data.numpy().tobytes() for d in take(stream(urls), 40)}  # type: ignore[union-attr]
+    second = {d.data.numpy().tobytes() for d in take(stream(urls, **other), 40)}  # type: ignore[arg-type,union-attr]
     assert len(first) == len(second) == 40
     assert not first & second
 
@@ -67,14 +67,14 @@ def test_all_photographs_are_drawn_equally_often(tmp_path: Path) -> None:
         Image.new("RGB", (64, 64), (i, i, i)).save(tmp_path / "in" / f"{i}.png")
     write_shards([tmp_path / "in"], tmp_path / "out", ShardOptions(min_side=16, shard_samples=4))
     urls = expand_shards([str(tmp_path / "out")], "data.train").urls
-    drawn = Counter(int(d.payload[0, 0, 0]) for d in take(stream(urls, crop=16), 3000))  # type: ignore[index]
+    drawn = Counter(int(d.data[0, 0, 0]) for d in take(stream(urls, crop=16), 3000))  # type: ignore[index]
     assert len(drawn) == 12
     assert max(drawn.values()) <= 1.5 * min(drawn.values())
 
 
 def test_a_crop_as_large_as_the_photograph_fits(tmp_path: Path) -> None:
     url = pack(tmp_path / "x.tar", {"moon.jpg": photo_bytes("moon")})
-    assert take(stream([url], crop=512), 1)[0].payload.shape == (3, 512, 512)  # type: ignore[union-attr]
+    assert take(stream([url], crop=512), 1)[0].data.shape == (3, 512, 512)  # type: ignore[union-attr]
 
 
 def test_keeping_decoded_photographs_changes_no_crop(train_shards: Path) -> None:
@@ -84,12 +84,12 @@ def test_keeping_decoded_photographs_changes_no_crop(train_shards: Path) -> None
 
 
 def test_validation_images_are_whole_and_come_once_in_order(tmp_path: Path) -> None:
-    deliveries = list(WholeImages(expand_shards([write_val_shards(tmp_path)], "data.val").urls))
-    assert names(deliveries) == [f"{i:08d}_p{i}" for i in range(7)]
-    for i, delivery in enumerate(deliveries):
-        assert isinstance(delivery.payload, ValImage)
+    samples = list(WholeImages(expand_shards([write_val_shards(tmp_path)], "data.val").urls))
+    assert names(samples) == [f"{i:08d}_p{i}" for i in range(7)]
+    for i, sample in enumerate(samples):
+        assert isinstance(sample.data, ValImage)
         expected = torch.from_numpy(decode_rgb(tmp_path / "in" / f"p{i}.png")).permute(2, 0, 1) / 255
-        assert torch.equal(delivery.payload.image, expected)
+        assert torch.equal(sample.data.image, expected)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 8])
@@ -114,7 +114,7 @@ def test_crops_of_one_photograph_never_share_a_batch(tmp_path: Path) -> None:
         Image.new("RGB", (64, 64), (i, i, i)).save(tmp_path / "in" / f"{i}.png")
     write_shards([tmp_path / "in"], tmp_path / "out", ShardOptions(min_side=16))
     urls = expand_shards([str(tmp_path / "out")], "data.train").urls
-    drawn = [int(d.payload[0, 0, 0]) for d in take(stream(urls, crop=16, buffer=1, per_photo=4, distance=10), 700)]  # type: ignore[index]
+    drawn = [int(d.data[0, 0, 0]) for d in take(stream(urls, crop=16, buffer=1, per_photo=4, distance=10), 700)]  # type: ignore[index]
     last: dict[int, int] = {}
     gaps = []
     for place, photo in enumerate(drawn):
@@ -130,8 +130,8 @@ def test_several_crops_of_a_photograph_are_uniformly_distributed(tmp_path: Path)
     Image.fromarray(np.stack([y, x, x], axis=-1)).save(tmp_path / "a.png")
     url = pack(tmp_path / "x.tar", {"a.png": (tmp_path / "a.png").read_bytes()})
     found: Counter[tuple[int, int]] = Counter()
-    for delivery in take(stream([url], crop=32, per_photo=8, distance=16), 48 * 32 * 10):
-        top, left = delivery.payload[0].min(), delivery.payload[1].min()  # type: ignore[index]
+    for sample in take(stream([url], crop=32, per_photo=8, distance=16), 48 * 32 * 10):
+        top, left = sample.data[0].min(), sample.data[1].min()  # type: ignore[index]
         found[int(top), int(left)] += 1
     counts = [found[top, left] for top in range(32) for left in range(48)]
     assert sum(counts) == 48 * 32 * 10

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from jahp_pl.data.pipeline import CropOptions, CropStream, Delivery, StreamSeed, ValImage
+from jahp_pl.data.pipeline import CountedSample, CropOptions, CropStream, StreamSeed, ValImage
 from jahp_pl.data.prepare import ShardOptions
 from jahp_pl.data.shard_reader import ShardReader
 from jahp_pl.data.shards import write_shards
@@ -79,16 +79,16 @@ def stream(
     return CropStream(urls, CropOptions(crop, **cuts), StreamSeed(seed, step, rank), buffer, ShardReader(timeout))
 
 
-def take(crops: CropStream, count: int) -> list[Delivery]:
-    """Draw deliveries, fewer than `count` if the stream ends in an error."""
+def take(crops: CropStream, count: int) -> list[CountedSample]:
+    """Draw samples, fewer than `count` if the stream ends in an error."""
     return list(itertools.islice(crops, count))
 
 
-def same(a: list[Delivery], b: list[Delivery]) -> bool:
+def same(a: list[CountedSample], b: list[CountedSample]) -> bool:
     """Check crops for equality to the last bit."""
-    return all(torch.equal(x.payload, y.payload) for x, y in zip(a, b, strict=True))  # type: ignore[arg-type]
+    return all(torch.equal(x.data, y.data) for x, y in zip(a, b, strict=True))  # type: ignore[arg-type]
 
 
-def names(deliveries: list[Delivery]) -> list[str]:
+def names(samples: list[CountedSample]) -> list[str]:
     """List the names of validation images."""
-    return [d.payload.name for d in deliveries if isinstance(d.payload, ValImage)]
+    return [d.data.name for d in samples if isinstance(d.data, ValImage)]
