@@ -79,7 +79,7 @@ def check_exact(
     layers = exact_layers(name, network, kinds)
     sizes = [channels[0], *(layer.out_channels for _, _, layer, _ in layers)]
     for size, (position, _, layer, _) in zip(sizes, layers, strict=False):
-        require(layer.in_channels == size, position, layer, f"gets {size} channels")
+        require(layer.in_channels == size, position, layer, f"must take {size} input channels")
     require(sizes[-1] == channels[1], name, f"{sizes[-1]} outputs", f"must have {channels[1]}")
     require(
         _factor(layers) == factor,

@@ -232,7 +232,8 @@ def _extra_provenance(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]
 
 def add_evaluate(subparsers: Any) -> None:
     """Add the command `evaluate`."""
-    p = command(subparsers, "evaluate", evaluate, "compress images to files with models; measure rate and quality", """\
+    title = "compress images to real files with models; measure rate and quality"
+    p = command(subparsers, "evaluate", evaluate, title, """\
         jahp evaluate --model joint-psnr --images data/kodak
         jahp evaluate --model joint-psnr --images data/kodak --quality 5 20 40 60 80 95
         jahp evaluate --model runs/quickstart --images data/kodak --compare jpeg --picture kodak.png

@@ -71,7 +71,8 @@ def add_export(subparsers: Any) -> None:
 
 def add_export_graphs(subparsers: Any) -> None:
     """Add the command `export-graphs`."""
-    p = command(subparsers, "export-graphs", export_graphs, "write a model's networks as ONNX and torch graphs", """\
+    title = "write a model's networks as ONNX and torch.export graphs"
+    p = command(subparsers, "export-graphs", export_graphs, title, """\
         jahp export-graphs models/mbt2018 -o graphs/mbt2018""")  # fmt: skip
     p.add_argument("model", metavar="M", help=MODEL)
     add_new_folder(p)

@@ -204,7 +204,7 @@ def test_a_layer_without_an_integer_form_is_refused_when_the_model_is_built(file
         nn.Sequential(nn.Conv2d(4, 12, 1), nn.ReLU()),
     ):  # fmt: skip
         refused(nn.Sequential(*up, wrong), r"h_s\.4=.*: has no integer form; use upsample, conv 3x3, conv 1x1 with b")
-    refused(nn.Sequential(*up, nn.Conv2d(5, 12, 1)), r"h_s\.4=.*: gets 4 channels")
+    refused(nn.Sequential(*up, nn.Conv2d(5, 12, 1)), r"h_s\.4=.*: must take 4 input channels")
     refused(nn.Sequential(*up, nn.Conv2d(4, 5, 1)), "h_s=5 outputs: must have 12")
     refused(nn.Sequential(*up[:2], nn.Conv2d(4, 12, 1)), "h_s=factor 2: height and width must grow by a factor of 4")
     refused(nn.Sequential(*up), "h_s=ReLU: must end in a convolution")
