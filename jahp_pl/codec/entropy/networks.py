@@ -197,13 +197,13 @@ class ExactContextNetwork:
         assert self.from_psi is not None
         return self.from_psi(quantize(psi))
 
-    def raw(self, pieces: Sequence[Tensor], start: Tensor | None) -> Tensor:
+    def raw(self, pieces: Sequence[Tensor], from_psi: Tensor | None) -> Tensor:
         """Compute the raw entropy parameters at P positions.
 
         Args:
             pieces: latents at the live taps in raster order, as one piece (P, 12 M) or as two whose sum is the latents:
                 integers from -2^7 to 2^7, and multiples of 2^8. A piece of dtype uint8 is meant for `byte_context`.
-            start: (P, 10M/3) result of `precompute` at these positions; None without a hyperprior.
+            from_psi: (P, 10M/3) result of `precompute` at these positions; None without a hyperprior.
 
         Returns:
             (P, outputs) float32 integers, see `to_raw`.
@@ -216,8 +216,8 @@ class ExactContextNetwork:
             else:
                 x = self.context.add(x, rows)
         for layer in self.layers:
-            x = layer(quantize(x), start)
-            start = None
+            x = layer(quantize(x), from_psi)
+            from_psi = None  # only the first layer reads psi
         return to_raw(x)
 
 

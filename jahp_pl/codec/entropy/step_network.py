@@ -114,12 +114,12 @@ class StepNetwork:
         self._memory = _Memory()
         self._steps: dict[int, _Step] = {}
 
-    def raw(self, taps: IndexArray, start: Float32Array | None) -> Float32Array:
+    def raw(self, taps: IndexArray, from_psi: Float32Array | None) -> Float32Array:
         """Compute the raw entropy parameters at P positions.
 
         Args:
             taps: (P, 12) rows of y that form the context of each position.
-            start: see `ExactContextNetwork.raw`.
+            from_psi: see `ExactContextNetwork.raw`.
 
         Returns:
             (P, outputs) integers, valid until the next call.
@@ -136,9 +136,9 @@ class StepNetwork:
             sums = first.out
         before = first
         for layer in others:
-            layer.add(layer.bias if start is None else start, before.quantize())
+            layer.add(layer.bias if from_psi is None else from_psi, before.quantize())
             layer.activate()
-            before, start = layer, None
+            before, from_psi = layer, None
         raw = before.out
         np.multiply(raw, _RAW_STEPS, out=raw)
         np.rint(raw, out=raw)
