@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from jahp_pl.errors import WriteError, write_errors
 from jahp_pl.locks import try_lock
 
-_OURS = re.compile(r"\.jahp-[0-9a-f]{16}\.part|\..*\.[0-9]+\.part")
+_TEMPORARY_NAME = re.compile(r"\.jahp-[0-9a-f]{16}\.part|\..*\.[0-9]+\.part")
 """Names of temporary files; version 0.1 used the second form."""
 
 
@@ -116,7 +116,8 @@ def clear_leftovers(folder: Path, *, alone: bool = False) -> int:
         alone: whether no other process writes there; if so, files that seem to be in use are removed too, and
             subfolders are searched.
     """
-    found = [path for path in (folder.rglob if alone else folder.glob)(".*.part") if _OURS.fullmatch(path.name)]
+    paths = (folder.rglob if alone else folder.glob)(".*.part")
+    found = [path for path in paths if _TEMPORARY_NAME.fullmatch(path.name)]
     return sum(map(_remove if alone else _remove_if_abandoned, found))
 
 

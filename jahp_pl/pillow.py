@@ -163,7 +163,7 @@ class JahpImageFile(ImageFile.ImageFile):
             try:
                 codec = MODELS.find(self._fingerprint)
                 limit = max(self.width * self.height, Image.MAX_IMAGE_PIXELS or MAX_PIXELS)  # Pillow checked it
-                self._check_claim(len(self._data))
+                self._check_declared_size(len(self._data))
                 pixels = codec.decompress(self._data, limit, as_="pil")
             except (NoModelError, ValueError) as error:
                 reason = re.sub("raise max_pixels( to [0-9]+)?", NO_LIMIT, str(error))
@@ -173,7 +173,7 @@ class JahpImageFile(ImageFile.ImageFile):
             self.im, self.fp, self._data = pixels.im, None, None
         return super().load()
 
-    def _check_claim(self, num_bytes: int) -> None:
+    def _check_declared_size(self, num_bytes: int) -> None:
         """Refuse more pixels than a real file of this length has, unless Pillow's limit is switched off."""
         if Image.MAX_IMAGE_PIXELS is not None and self.width * self.height > size_based_pixel_limit(num_bytes):
             raise BitstreamError(

@@ -223,17 +223,17 @@ def _check_structure(values: Any, section: type, prefix: str, origin: str) -> No
             _check_structure(value, hints[name], f"{key}.", origin)
         elif typing.get_origin(hints[name]) is list:
             is_list = isinstance(value, list) and all(
-                isinstance(v, str | int | float) and not _is_vast(v) for v in value
+                isinstance(v, str | int | float) and not _is_too_large(v) for v in value
             )
             require(is_list, f"{origin}{key}", value, f"must be {_kind(hints[name])}")
         else:
             require(value != "???", f"{origin}{key}", value, f"must be {_kind(hints[name])}")  # "???" is the default
-            require(not _is_vast(value), f"{origin}{key}", value, "must have fewer digits")
+            require(not _is_too_large(value), f"{origin}{key}", value, "must have fewer digits")
         has_null = any(isinstance(v, str) and "\0" in v for v in (value if isinstance(value, list) else [value]))
         require(not has_null, f"{origin}{key}", repr(value), "must not contain a null character")
 
 
-def _is_vast(value: object) -> bool:
+def _is_too_large(value: object) -> bool:
     """Check for a whole number that OmegaConf fails to convert to a float or to text."""
     return isinstance(value, int) and abs(value) >= MAX_WHOLE
 
