@@ -26,13 +26,13 @@ class TorchAnalyzedImage:
         self.image: Samples = x.numpy()
         self.y = transforms.analyze(x)  # (1, M, h, w), before the gains
 
-    def scaled(self, level: float | None) -> Float32Array:
+    def scaled_latents(self, level: float | None) -> Float32Array:
         """Return the latents (M, h, w), scaled by the gains of a rate level, before rounding."""
         latents: Float32Array = self.transforms.scale(self.y, level)[0].cpu().numpy()
         return latents
 
     def refine(self, level: float | None, search: SearchLength = "full") -> RealLatents:
-        """Return the refiner's latents at a rate level; those of `scaled` if there is no refiner."""
+        """Return the refiner's latents at a rate level; those of `scaled_latents` if there is no refiner."""
         y = self.transforms.scale(self.y, level)
         z_hat = None
         if self.transforms.has_hyperprior:

@@ -26,11 +26,11 @@ class AnalyzedImage(Protocol):
     def image(self) -> Samples:
         """The original, (3, H, W) uint8."""
 
-    def scaled(self, level: float | None) -> Float32Array:
+    def scaled_latents(self, level: float | None) -> Float32Array:
         """Return the latents (M, h, w), scaled by the gains of a rate level, before rounding."""
 
     def refine(self, level: float | None, search: SearchLength = "full") -> RealLatents:
-        """Return the latents to round and code at a rate level: those of `scaled`, or the result of a search."""
+        """Return the latents to round and code at a rate level: `scaled_latents`, or the result of a search."""
 
     def synthesize(self, y_hat: IntArray, level: float | None) -> Samples:
         """Reconstruct the image (3, H, W) from latents (M, h, w), before `to_gray`."""
@@ -114,7 +114,7 @@ class ImageEncoder:
         nothing if all latents are 0. For the bundled models and most images, the estimate is off by less than
         15 %; relative to the size, it is 10 % higher at the lowest level and 7 % lower at the highest than in between.
         """
-        y_hat = np.rint(self.analyzed.scaled(to_level(level_steps)))
+        y_hat = np.rint(self.analyzed.scaled_latents(to_level(level_steps)))
         energy = _local_mean(np.square(y_hat))
         bits = 0.5 * float(np.log2(1 + 2 * np.pi * np.e * energy).sum(dtype=np.float64))
         return bits / 8 / ESTIMATE_BIAS
@@ -126,7 +126,7 @@ class ImageEncoder:
     def plain_psnr(self, level_steps: int) -> float:
         """Compute the PSNR in dB at a rate level with plain rounding instead of a search."""
         level = to_level(level_steps)
-        return self._psnr(to_integers(self.analyzed.scaled(level)), level)
+        return self._psnr(to_integers(self.analyzed.scaled_latents(level)), level)
 
     def brief_psnr(self, level_steps: int) -> float:
         """Compute the PSNR in dB at a rate level after a brief search."""

@@ -125,13 +125,13 @@ class RuntimeAnalyzedImage:
         self.image = image
         self._y = transforms.analyze(image)
 
-    def scaled(self, level: float | None) -> Float32Array:
+    def scaled_latents(self, level: float | None) -> Float32Array:
         """Return the latents (M, h, w), scaled by the gains of a rate level, before rounding."""
         return self._transforms.scale(self._y, level)
 
     def refine(self, level: float | None, search: SearchLength = "full") -> RealLatents:
-        """Return the latents of `scaled`, because a search for better ones needs torch."""
-        y = self.scaled(level)
+        """Return the latents of `scaled_latents`, because a search for better ones needs torch."""
+        y = self.scaled_latents(level)
         z_hat = to_integers(self._transforms.hyper_analyze(y)) if self._transforms.has_hyperprior else None
         return RealLatents(y, z_hat)
 
