@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from jahp_pl.bfloat16 import prefers_bfloat16
 from jahp_pl.config import Config, ConfigError, TrainerConfig, require_type, to_dict
 from jahp_pl.data.module import ShardDataModule
-from jahp_pl.errors import named_in_errors
+from jahp_pl.errors import add_path_to_errors
 from jahp_pl.files import clear_leftovers, write_atomically
 from jahp_pl.locks import training_in
 from jahp_pl.model_io.checkpoint import CheckpointError, RunCounters, read_checkpoint
@@ -134,7 +134,7 @@ def fit(config: Config, checkpoints: BestAndLast, resume: ResumePoint | None, ex
     trainer = build_trainer(config, [*own, *extras.loggers], callbacks, extras.show_progress)
     prepare_run_folder(config)  # not before everything else was found to be in order
     try:
-        with named_in_errors(config.run_dir):  # TensorBoard's errors name no file
+        with add_path_to_errors(config.run_dir):  # TensorBoard's errors name no file
             trainer.fit(module, datamodule=data, ckpt_path=resume.path if resume is not None else None)
         if wandb_log is not None and config.wandb.log_model:
             best = checkpoints.best if checkpoints.best.exists() else checkpoints.last
