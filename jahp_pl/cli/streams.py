@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import select
 import sys
 from pathlib import Path
 from typing import BinaryIO
@@ -34,9 +35,12 @@ def read_source(source: Path) -> bytes:
 
 
 def _read_stream(file: BinaryIO, name: str) -> bytes:
-    """Read a stream of unknown size."""
+    """Read a stream of unknown size, also one that another program has made non-blocking."""
     content = io.BytesIO()
-    while part := file.read(_CHUNK_BYTES):
+    while (part := file.read(_CHUNK_BYTES)) != b"":
+        if part is None:  # nothing has arrived yet
+            select.select([file], [], [])
+            continue
         content.write(part)
         if content.tell() > MAX_INPUT_BYTES:
             raise _too_large(name)

@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from jahp_pl.cli import streams
+from jahp_pl.cli.job_plan import STREAM
 from jahp_pl.codec.bitstream import unpack
 from tests.support.codec_models import kodak_crop
 from tests.support.commands import files, run
@@ -121,6 +123,22 @@ def test_a_stream_without_an_end_is_refused_before_memory_is_full(words, model, 
         monkeypatch.setattr(sys, "stdin", endless)
         assert run(*words, *([] if words[0] == "info" else ["--model", model])) == 2
     assert "jahp: standard input: has more than the 4194304 bytes allowed" in capsys.readouterr().err
+
+
+def test_a_standard_input_that_does_not_block_is_read_to_its_end(monkeypatch):
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+
+    def write_slowly() -> None:
+        for part in (b"first", b"second"):
+            time.sleep(0.2)
+            os.write(writing, part)
+        os.close(writing)
+
+    with os.fdopen(reading) as file, ThreadPoolExecutor(1) as writer:
+        writer.submit(write_slowly)
+        monkeypatch.setattr(sys, "stdin", file)
+        assert streams.read_source(STREAM) == b"firstsecond"
 
 
 @pytest.mark.parametrize("command", ["info", "compress", "decompress"])
