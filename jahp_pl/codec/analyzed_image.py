@@ -7,7 +7,7 @@ from torch import Tensor
 
 from jahp_pl.codec.arrays import Float32Array, IntArray, Samples
 from jahp_pl.codec.encoder import to_integers
-from jahp_pl.codec.latents import Latents, RealLatents, SearchLength
+from jahp_pl.codec.latents import RealLatents, SearchLength
 from jahp_pl.codec.search.refinement import Refiner
 from jahp_pl.codec.transforms.runner import TransformRunner
 
@@ -39,10 +39,9 @@ class TorchAnalyzedImage:
             z_hat = to_integers(self.transforms.hyper_analyze(y)[0].cpu().numpy())
         if self.refiner is None or search == "none":
             return RealLatents(y[0].cpu().numpy(), z_hat)
-        y_hat = torch.from_numpy(to_integers(y[0].cpu().numpy()))
-        rounded = Latents(y_hat, None if z_hat is None else torch.from_numpy(z_hat))
         refiner = self.refiner.brief() if search == "brief" else self.refiner
-        return RealLatents(refiner(y, rounded, level).numpy(), z_hat)
+        found = refiner(y, None if z_hat is None else torch.from_numpy(z_hat), level)
+        return RealLatents(found.numpy(), z_hat)
 
     def synthesize(self, y_hat: IntArray, level: float | None) -> Samples:
         """Reconstruct the image (3, H, W) from latents (M, h, w), before `to_gray`."""

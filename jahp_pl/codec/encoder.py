@@ -66,6 +66,7 @@ class ImageEncoder:
     ) -> None:
         self.analyzed, self.write, self.fingerprint, self.icc = analyzed, write, fingerprint, icc
         self.is_refined, self.measure = is_refined, measure
+        self.is_gray = is_gray(analyzed.image)
 
     @property
     def num_pixels(self) -> int:
@@ -101,7 +102,7 @@ class ImageEncoder:
         payload, image = writer.payload(), self.analyzed.image
         _, height, width = image.shape
         latent_range = int(y_hat.min()), int(y_hat.max())
-        header = Header(self.fingerprint, width, height, *latent_range, self.icc, level_steps, is_gray(image))
+        header = Header(self.fingerprint, width, height, *latent_range, self.icc, level_steps, self.is_gray)
         data = pack(header, payload)
         bits = writer.bits if self.measure else None
         return Encoded(data, y_hat, z_hat, len(data) - len(payload), level, bits=bits)
@@ -134,7 +135,7 @@ class ImageEncoder:
 
     def _psnr(self, y_hat: IntArray, level: float | None) -> float:
         image, decoded = self.analyzed.image, self.analyzed.synthesize(y_hat, level)
-        difference = image.astype(np.float32) - (to_gray(decoded) if is_gray(image) else decoded)
+        difference = image.astype(np.float32) - (to_gray(decoded) if self.is_gray else decoded)
         mse = float(np.square(difference).mean(dtype=np.float64))
         return 10 * float(np.log10(255**2 / mse)) if mse else float("inf")
 

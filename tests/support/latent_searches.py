@@ -42,7 +42,7 @@ def refine(
     codec: Codec, image: Tensor, y: Tensor, start: Latents[Tensor], loss: LossConfig = LOSS, search: Search = FEW
 ) -> Tensor:
     """Search for better integers than those of `start_of`."""
-    return Refiner(codec.model, codec.transforms, image, loss, search)(y, start, None).round().int()
+    return Refiner(codec.model, codec.transforms, image, loss, search)(y, start.z_hat, None).round().int()
 
 
 def score(codec: Codec, image: Tensor, y_hat: Tensor, z_hat: Tensor | None, loss: LossConfig = LOSS) -> float:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jahp_pl.codec.latents import Latents
+from jahp_pl.codec.encoder import to_integers
 from jahp_pl.codec.search.latent_objective import LatentObjective, Region, SearchedImage, SearchLoss
 from jahp_pl.codec.search.latent_search import Search, run_search
 from jahp_pl.codec.transforms.runner import MemoryLimitError, TransformRunner
@@ -91,12 +91,12 @@ class Refiner:
     falls_back: bool = True
     """Whether to compare the result with plain rounding, which takes two more passes, and keep the better one."""
 
-    def __call__(self, y: Tensor, rounded: Latents[Tensor], level: float | None) -> Tensor:
+    def __call__(self, y: Tensor, z_hat: Tensor | None, level: float | None) -> Tensor:
         """Search for better integers at a rate level.
 
         Args:
             y: (1, M, h, w) float32 on the model's device: latents of the image, scaled by the gains of the level.
-            rounded: y_hat, which is y rounded to integers, and z_hat; int32 on the CPU.
+            z_hat: (N, ceil(h / 4), ceil(w / 4)) int32 on the CPU; None without side information.
             level: rate level; None for a single-rate model.
 
         Returns:
@@ -105,13 +105,15 @@ class Refiner:
 
         Raises:
             MemoryLimitError: if not even the smallest tile fits.
+            ValueError: if y is not finite or does not fit 16 bits.
         """
+        rounded = torch.from_numpy(to_integers(y[0].cpu().numpy()))
         if min(self.image.shape[-2:]) < MIN_SEARCHED_SIDE:
-            return rounded.y_hat.float()
+            return rounded.float()
         with torch.inference_mode(False), torch.enable_grad(), torch.autocast(y.device.type, enabled=False):
-            searched, loss = self._searched(rounded.z_hat, level), self._loss(level)
+            searched, loss = self._searched(z_hat, level), self._loss(level)
             generator = torch.Generator().manual_seed(self.seed)
-            latents = _ImageLatents.start(y.detach().clone(), rounded.y_hat, generator)
+            latents = _ImageLatents.start(y.detach().clone(), rounded, generator)
             height, width = y.shape[-2:]
             search_tiles = list(_search_tiles(self.model.config, height, width, self.transforms.memory_limit))
             for number, tile in enumerate(search_tiles):

@@ -27,7 +27,7 @@ def test_the_gains_of_a_level_belong_to_the_objective(level: float) -> None:
     searched = SearchedImage(image, start.z_hat[None], codec.transforms.gain_after(level))
     loss = FEW.loss_of(VARIABLE_LOSS.objective_at(level / 3))
     objective = LatentObjective(codec.model, searched, loss, Region(0, y.shape[2], 0, y.shape[3]))
-    found = Refiner(codec.model, codec.transforms, image, VARIABLE_LOSS, FEW)(y, start, level).round()
+    found = Refiner(codec.model, codec.transforms, image, VARIABLE_LOSS, FEW)(y, start.z_hat, level).round()
     assert objective.score(found[None], codec.transforms) < objective.score(start.y_hat.float()[None], codec.transforms)
 
 

@@ -22,7 +22,7 @@ def test_annealing_improves_on_rounding_and_reports_each_step() -> None:
     y, start = start_of(codec, image)
     search = Search("sga", 30, learning_rate=0.05, final_learning_rate=0.01)
     refiner = Refiner(codec.model, codec.transforms, image, LOSS, search, progress=lambda *n: seen.append(n))
-    found = refiner(y, start, None).round().int()
+    found = refiner(y, start.z_hat, None).round().int()
     assert score(codec, image, found, start.z_hat) < score(codec, image, start.y_hat, start.z_hat)
     assert seen == [(step, 30) for step in range(1, 31)]
 
