@@ -95,7 +95,12 @@ def _wandb_id(file: Path) -> str:
     """Return the run's id on W&B: from a sweep's agent, from the previous session, or a new one."""
     if given := os.environ.get("WANDB_RUN_ID"):
         return given
-    return file.read_text() if file.exists() else secrets.token_hex(4)
+    if file.exists():
+        stored = file.read_bytes().decode(errors="replace")
+        if re.fullmatch(r"[\w.-]{1,64}", stored, re.ASCII):
+            return stored
+        rank_zero_warn(f"{file}: does not hold the id of a W&B run; this session is logged as a new run")
+    return secrets.token_hex(4)
 
 
 @rank_zero_only
@@ -116,7 +121,8 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def log_export(logger: WandbLogger, checkpoint: Path, folder: Path) -> None:
     """Export a checkpoint to `folder` and upload it as an artifact of type model, see `artifact_name`.
 
-    If no codec can use the weights, warn and upload nothing; this must not end a training run.
+    If no codec can use the weights, or W&B cannot take the files, warn and upload nothing; this must not end a training
+    run.
 
     Raises:
         WriteError: if the disk is full.
@@ -131,8 +137,11 @@ def log_export(logger: WandbLogger, checkpoint: Path, folder: Path) -> None:
     run = logger.experiment
     metadata = {"fingerprint": codec.fingerprint.hex(), "checkpoint": checkpoint.name}
     artifact = wandb.Artifact(artifact_name(run.name), type="model", metadata=metadata)
-    artifact.add_dir(str(folder))
-    run.log_artifact(artifact)
+    try:
+        artifact.add_dir(str(folder))  # W&B first copies the files to a folder of its own
+        run.log_artifact(artifact)
+    except (wandb.Error, OSError) as error:
+        rank_zero_warn(f"{folder}: not uploaded to W&B ({first_line(error)}); the export itself is complete")
 
 
 def artifact_name(run_name: str) -> str:

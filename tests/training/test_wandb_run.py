@@ -5,18 +5,21 @@ continues without W&B.
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import wandb
 from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
 from jahp_pl.model_io.load import load_codec
 from jahp_pl.settings import load_config
 from jahp_pl.training.run import TrainResult, train
-from jahp_pl.training.wandb_run import NUM_BINS, artifact_name, finish_wandb, wandb_logger
+from jahp_pl.training.wandb_run import NUM_BINS, _wandb_id, artifact_name, finish_wandb, log_export, wandb_logger
 from tests.support.launching import JAHP, output_of, script, settings_of
 from tests.support.tiny_runs import NOTHING_CODED, tiny_config
 
@@ -86,8 +89,30 @@ def test_the_best_model_is_sent_as_an_export(result: TrainResult) -> None:
     assert codec.fingerprint == load_codec(result.run_dir).fingerprint
 
 
+def test_a_model_that_wandb_cannot_take_is_exported_with_a_warning(
+    result: TrainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object) -> None:
+        raise PermissionError("Unable to write staging files")
+
+    monkeypatch.setattr(wandb.Artifact, "add_dir", forbidden)
+    logger: Any = SimpleNamespace(experiment=SimpleNamespace(name="run"))
+    with pytest.warns(UserWarning, match=r"not uploaded to W&B \(Unable to write staging files\)"):
+        log_export(logger, result.last, tmp_path / "export")
+    assert load_codec(tmp_path / "export").fingerprint == load_codec(result.last).fingerprint
+
+
 def test_a_long_name_is_cut_to_what_wandb_takes() -> None:
     assert len(artifact_name(250 * "\u732b")) <= 128
+
+
+@pytest.mark.parametrize("stored", [b"", b"\xff\xfe", b"a/b", 65 * b"x"])
+def test_a_damaged_id_makes_the_session_a_new_wandb_run(stored: bytes, tmp_path: Path) -> None:
+    (tmp_path / "run_id").write_bytes(stored)
+    with pytest.warns(UserWarning, match="run_id: does not hold the id of a W&B run"):
+        assert re.fullmatch("[0-9a-f]{8}", _wandb_id(tmp_path / "run_id"))
+    (tmp_path / "run_id").write_bytes(b"0123abcd")
+    assert _wandb_id(tmp_path / "run_id") == "0123abcd"
 
 
 def test_an_unreachable_wandb_leaves_the_run_offline(shards: Path, tmp_path: Path) -> None:
