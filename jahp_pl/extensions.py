@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jahp_pl.config import ConfigError
-from jahp_pl.files import resolved
+from jahp_pl.files.atomic import resolved
 
 
 def import_modules(modules: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from jahp_pl.codec.bitstream import FILE_SUFFIX, MAGIC, MAX_PIXELS, BitstreamError, unpack
 from jahp_pl.codec.limits import size_based_pixel_limit
 from jahp_pl.errors import JahpError
-from jahp_pl.files import resolved
+from jahp_pl.files.atomic import resolved
 from jahp_pl.model_io.export_config import Metric, is_export, read_fingerprint
 from jahp_pl.model_io.pretrained import bundled_with_fingerprint, locate_model
 from jahp_pl.model_io.runtimes import default_runtime

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from jahp_pl.config import Config, ConfigError, current_name, require, with_current_names
 from jahp_pl.errors import describe_error, first_line
 from jahp_pl.extensions import import_modules
-from jahp_pl.json_content import MAX_WHOLE
+from jahp_pl.files.json_content import MAX_WHOLE
 from jahp_pl.text import nearest_word, shortened
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def load_config(*arguments: str | Path) -> Config:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    from jahp_pl import yaml_content
+    from jahp_pl.files import yaml_content
 
     words = [str(argument) for argument in arguments]
     files = [word for word in words if "=" not in word]

@@ -26,7 +26,7 @@ from checks.chaos.sessions import MOMENTS, EndedError, SessionError, run_and_kil
 from jahp_pl.config import Config
 from jahp_pl.data.prepare import ShardOptions
 from jahp_pl.data.shards import write_shards
-from jahp_pl.files import write_json
+from jahp_pl.files.atomic import write_json
 from jahp_pl.measurement.provenance import provenance
 from jahp_pl.settings import load_config
 

@@ -32,7 +32,7 @@ from jahp_pl.codec.entropy.range_coder import Writer
 from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange
 from jahp_pl.codec.latents import Encoded
 from jahp_pl.codec.targets import Target
-from jahp_pl.files import write_json
+from jahp_pl.files.atomic import write_json
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.measurement.provenance import provenance
 from jahp_pl.model_io.load import load_codec

@@ -24,7 +24,7 @@ import torch
 
 from checks.images import add_kodak_images, chosen_images
 from jahp_pl.codec.codec import Codec
-from jahp_pl.files import write_json
+from jahp_pl.files.atomic import write_json
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.measurement.provenance import provenance
 from jahp_pl.model_io.export import export

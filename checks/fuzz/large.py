@@ -20,7 +20,7 @@ from PIL import Image
 
 from checks.images import add_kodak_images, chosen_images
 from checks.processes import run_command
-from jahp_pl.files import write_json
+from jahp_pl.files.atomic import write_json
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.measurement.provenance import provenance
 

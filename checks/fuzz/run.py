@@ -32,7 +32,7 @@ from checks.fuzz.outcome import Outcome
 from checks.fuzz.pool import TIME_LIMIT, Pool
 from checks.fuzz.targets import ROOT, TARGETS
 from checks.fuzz.worker import CPU_LIMIT, MEMORY_LIMIT
-from jahp_pl.files import write_atomically, write_json
+from jahp_pl.files.atomic import write_atomically, write_json
 
 CASES_PER_CHUNK = 1000
 """Number of cases whose outcomes are stored together."""

@@ -31,7 +31,7 @@ from checks.parity.counts import SIZES, count_parameters, print_counts
 from checks.parity.oracle import Answers
 from jahp_pl.config import ModelConfig
 from jahp_pl.entropy_model import EntropyParameters
-from jahp_pl.files import write_json
+from jahp_pl.files.atomic import write_json
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io import compressai
 

@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 from checks.images import add_kodak_images, chosen_images
-from jahp_pl.files import write_json
+from jahp_pl.files.atomic import write_json
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.measurement.provenance import provenance
 from jahp_pl.model_io import compressai

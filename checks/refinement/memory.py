@@ -22,7 +22,7 @@ from checks.fuzz.large import mosaic
 from checks.images import add_kodak_images, chosen_images
 from checks.processes import ProcessCost, run_command
 from jahp_pl.codec.search.refinement import MIN_SEARCHED_SIDE
-from jahp_pl.files import write_json
+from jahp_pl.files.atomic import write_json
 from jahp_pl.measurement.provenance import provenance
 
 LARGE = (4000, 3000)

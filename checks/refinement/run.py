@@ -25,7 +25,7 @@ from jahp_pl.codec.search import refinement
 from jahp_pl.codec.search.latent_search import Search
 from jahp_pl.codec.targets import Target
 from jahp_pl.evaluation.image_set import Original
-from jahp_pl.files import write_json
+from jahp_pl.files.atomic import write_json
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.measurement.provenance import provenance
 from jahp_pl.model_io.load import load_codec

@@ -23,7 +23,7 @@ from PIL import Image
 from checks.processes import run_command
 from jahp_pl.data.pipeline import CropOptions, CropStream, StreamSeed
 from jahp_pl.data.urls import expand_shards
-from jahp_pl.files import write_json
+from jahp_pl.files.atomic import write_json
 from jahp_pl.measurement.provenance import provenance
 
 MAX_BYTES_PER_PHOTO = 1000

@@ -21,7 +21,7 @@ from checks.images import chosen_images, parse_model_and_images
 from jahp_pl.codec.arrays import Samples
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.targets import Target
-from jahp_pl.files import write_json
+from jahp_pl.files.atomic import write_json
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.measurement.provenance import provenance
 from jahp_pl.model_io.load import load_codec

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from checks.images import chosen_images, parse_model_and_images
 from jahp_pl.codec.codec import Codec
-from jahp_pl.files import write_json
+from jahp_pl.files.atomic import write_json
 from jahp_pl.hyperprior import crop_to
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.measurement.provenance import provenance

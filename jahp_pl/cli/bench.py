@@ -131,7 +131,7 @@ def bench_runtimes(arguments: argparse.Namespace) -> None:
 
 
 def _save(results: dict[str, Any], out: Path | None) -> None:
-    from jahp_pl.files import write_json
+    from jahp_pl.files.atomic import write_json
 
     if out is not None:
         write_json(out, results, indent=2)

@@ -24,7 +24,7 @@ from jahp_pl.cli.options import (
     command,
     local_path,
 )
-from jahp_pl.files import resolved
+from jahp_pl.files.atomic import resolved
 from jahp_pl.text import count_of
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from jahp_pl.evaluation.image_set import find_originals
     from jahp_pl.evaluation.model_names import name_models
     from jahp_pl.evaluation.model_results import read_fingerprints, save_results
-    from jahp_pl.locks import exclusive
+    from jahp_pl.files.locks import exclusive
 
     arguments.model = _leave_out_tables(arguments.model)
     out: Path = arguments.output or _default_out(arguments)

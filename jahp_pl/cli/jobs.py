@@ -55,7 +55,7 @@ def run_jobs(
     Raises:
         CommandError: if some jobs failed; their errors have been printed.
     """
-    from jahp_pl.files import clear_leftovers
+    from jahp_pl.files.atomic import clear_leftovers
 
     for folder in {job.target.parent for job in jobs if job.target != STREAM}:
         clear_leftovers(folder)

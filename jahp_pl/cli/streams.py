@@ -58,7 +58,7 @@ def write_target(target: Path, data: bytes) -> None:
         CommandError: if standard output is a terminal.
         WriteError: if the disk is full.
     """
-    from jahp_pl.files import write_atomically
+    from jahp_pl.files.atomic import write_atomically
 
     if target != STREAM:
         write_atomically(target, data)

@@ -22,7 +22,7 @@ from jahp_pl.data.index import DataError, ShardEntry
 from jahp_pl.data.remote import READ_BYTES, open_shard
 from jahp_pl.data.tar import MAX_SHARD_BYTES, ArchiveError, stream_members
 from jahp_pl.errors import WriteError, write_errors
-from jahp_pl.locks import hold_lock
+from jahp_pl.files.locks import hold_lock
 
 _TRIES = 2
 """Maximum number of attempts to download a shard that matches its index."""

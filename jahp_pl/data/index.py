@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from jahp_pl import json_content
 from jahp_pl.errors import JahpError
-from jahp_pl.files import write_synced
+from jahp_pl.files import json_content
+from jahp_pl.files.atomic import write_synced
 from jahp_pl.text import encoded
 
 INDEX_NAME = "index.json"

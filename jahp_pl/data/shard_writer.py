@@ -14,7 +14,7 @@ from typing import Self
 
 from jahp_pl.data.index import DataError, ShardEntry
 from jahp_pl.errors import WriteError
-from jahp_pl.folders import new_folder
+from jahp_pl.files.folders import new_folder
 
 
 class ShardPacker:

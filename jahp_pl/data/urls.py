@@ -15,7 +15,7 @@ from jahp_pl.addresses import is_remote, without_credentials
 from jahp_pl.data.braces import MAX_NAMES, count_names
 from jahp_pl.data.index import INDEX_NAME, MAX_INDEX_BYTES, DataError, ShardEntry, ShardIndex
 from jahp_pl.data.remote import check_address, open_shard
-from jahp_pl.folders import recover_if_missing
+from jahp_pl.files.folders import recover_if_missing
 
 
 class Shards(NamedTuple):

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from jahp_pl.evaluation.classical import CODECS, ClassicalCodec, encode
 from jahp_pl.evaluation.curve_files import check_stored_images, read_curve_file, rows_match_images
 from jahp_pl.evaluation.image_set import ImageIdentity, Original, add_name_to_errors, identify, pixels_hash
-from jahp_pl.files import write_json
+from jahp_pl.files.atomic import write_json
+from jahp_pl.files.locks import exclusive
 from jahp_pl.images.io import RGB, decode_rgb
-from jahp_pl.locks import exclusive
 from jahp_pl.measurement.roundtrip import mean_of, mean_of_known
 from jahp_pl.quality import compare_arrays, ms_ssim_to_decibels
 

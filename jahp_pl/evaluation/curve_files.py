@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jahp_pl import json_content
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.image_set import ImageIdentity, may_be_same_image
+from jahp_pl.files import json_content
 from jahp_pl.text import count_of
 
 _POINT = {"quality": int, "mean": {"file_bpp": float, "file_psnr": float}, "images": [{"name": str}]}

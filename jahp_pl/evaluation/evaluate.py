@@ -15,7 +15,7 @@ from jahp_pl.codec.targets import Target
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.classical import CODECS, encode_at_least
 from jahp_pl.evaluation.image_set import Original, add_name_to_errors, identify
-from jahp_pl.files import resolved
+from jahp_pl.files.atomic import resolved
 from jahp_pl.images.io import RGB, decode_rgb
 from jahp_pl.measurement.provenance import provenance
 from jahp_pl.measurement.rates import Rates, rates_of

@@ -7,7 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 from jahp_pl.evaluation import EvaluationError
-from jahp_pl.files import resolved
+from jahp_pl.files.atomic import resolved
 from jahp_pl.model_io.checkpoint import find_checkpoint
 from jahp_pl.model_io.export_config import is_export
 from jahp_pl.model_io.pretrained import locate_model

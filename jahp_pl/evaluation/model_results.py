@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jahp_pl import json_content
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.evaluate import Evaluation
-from jahp_pl.files import write_json
+from jahp_pl.files import json_content
+from jahp_pl.files.atomic import write_json
 from jahp_pl.measurement.rates import mean_rates
 from jahp_pl.measurement.roundtrip import CodingRow
 from jahp_pl.quality import ms_ssim_to_decibels

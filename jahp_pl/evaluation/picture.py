@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from jahp_pl.codec.codec import Codec
 from jahp_pl.evaluation.classical import CODECS, encode_at_least
 from jahp_pl.evaluation.evaluate import Evaluation, ImageResult
-from jahp_pl.files import write_atomically
+from jahp_pl.files.atomic import write_atomically
 from jahp_pl.images.io import RGB, decode_rgb
 from jahp_pl.text import count_of, figure_text
 

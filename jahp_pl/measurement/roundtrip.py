@@ -16,7 +16,7 @@ from jahp_pl.codec.bitstream import MAX_PIXELS
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.latents import count_mismatches
 from jahp_pl.codec.targets import Target
-from jahp_pl.files import write_atomically
+from jahp_pl.files.atomic import write_atomically
 from jahp_pl.quality import compare_images
 
 

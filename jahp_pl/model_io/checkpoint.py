@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from jahp_pl.config import ConfigError, ModelConfig, model_from_dict
 from jahp_pl.config.parts import UnknownPartError
 from jahp_pl.errors import JahpError, first_line, is_memory_shortage
-from jahp_pl.json_content import FINITE, first_mismatch, is_json
+from jahp_pl.files.json_content import FINITE, first_mismatch, is_json
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.checkpoint_files import LAST, checkpoint_in
 from jahp_pl.model_io.export_config import FACTS_SHAPE

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.devices import on_cpu
-from jahp_pl.files import resolved
-from jahp_pl.folders import replace_folder
+from jahp_pl.files.atomic import resolved
+from jahp_pl.files.folders import replace_folder
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.checkpoint import (
     build_model,

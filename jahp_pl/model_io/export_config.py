@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from jahp_pl import json_content
 from jahp_pl.config import ConfigError, LossConfig, ModelConfig, model_from_dict
 from jahp_pl.config.parts import UnknownPartError
 from jahp_pl.errors import JahpError
-from jahp_pl.json_content import FINITE, Nullable
+from jahp_pl.files import json_content
+from jahp_pl.files.json_content import FINITE, Nullable
 from jahp_pl.model_io.tensor_layout import DTYPES, EXPORT_FORMAT, Dtype
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"

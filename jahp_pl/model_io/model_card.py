@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jahp_pl import json_content
 from jahp_pl.config import ModelConfig
+from jahp_pl.files import json_content
 from jahp_pl.images.kodak import KODAK_NAMES
 from jahp_pl.model_io.export_config import RESULTS_SHAPE, ExportError
 from jahp_pl.text import count_of

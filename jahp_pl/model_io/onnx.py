@@ -38,7 +38,7 @@ from torch.export import Dim, ExportedProgram
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.entropy.integer_layers import LATENT_RADIX
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis, to_raw
-from jahp_pl.folders import replace_folder
+from jahp_pl.files.folders import replace_folder
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.export import check_target_folder
 from jahp_pl.model_io.export_config import ExportError

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from jahp_pl.addresses import is_address
 from jahp_pl.errors import describe_error
-from jahp_pl.folders import recover_if_missing
+from jahp_pl.files.folders import recover_if_missing
 from jahp_pl.model_io.export_config import (
     CARD_FILE,
     CONFIG_FILE,

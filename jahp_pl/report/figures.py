@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from jahp_pl.files import write_atomically
+from jahp_pl.files.atomic import write_atomically
 from jahp_pl.report.comparison import STEP, rate_grid
 from jahp_pl.report.curves import MEASURES, Curve, Measure
 from jahp_pl.text import figure_text

@@ -9,12 +9,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any, get_args
 
-from jahp_pl import json_content
 from jahp_pl.config import with_current_names
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.image_set import may_be_same_image
+from jahp_pl.files import json_content
+from jahp_pl.files.json_content import FINITE, Nullable, first_mismatch
 from jahp_pl.images.kodak import KODAK_NAMES
-from jahp_pl.json_content import FINITE, Nullable, first_mismatch
 from jahp_pl.measurement.rates import RateSplit
 from jahp_pl.quality import ms_ssim_to_decibels
 from jahp_pl.report.curves import Curve, CurveKind, CurvePoint, QualityRow

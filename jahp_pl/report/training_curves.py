@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from jahp_pl.errors import first_line
 from jahp_pl.evaluation import EvaluationError
-from jahp_pl.files import resolved
+from jahp_pl.files.atomic import resolved
 from jahp_pl.report.figures import COLORS, STYLE, plain_log_ticks, save_figure
 from jahp_pl.text import figure_text
 from jahp_pl.training import METRICS_FILE

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jahp_pl.codec.codec import Codec
-from jahp_pl.files import write_atomically
+from jahp_pl.files.atomic import write_atomically
 from jahp_pl.report.comparison import format_bd_rate_table
 from jahp_pl.report.curves import MEASURES, Curve, Measure
 from jahp_pl.report.figures import draw_all

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from jahp_pl import json_content
 from jahp_pl.codec.arrays import Float32Array, Float64Array
 from jahp_pl.config import ModelConfig
+from jahp_pl.files import json_content
 from jahp_pl.model_io.export_config import (
     CONFIG_FILE,
     TABLE_PREFIX,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jahp_pl.errors import write_errors
-from jahp_pl.locks import RUN_LOCK, RUN_LOCK_VARIABLE, hold_lock
+from jahp_pl.files.locks import RUN_LOCK, RUN_LOCK_VARIABLE, hold_lock
 from jahp_pl.sweeping.runs import SweepRun
 
 LOG = "log.txt"

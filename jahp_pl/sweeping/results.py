@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jahp_pl import json_content
-from jahp_pl.files import write_atomically, write_json
-from jahp_pl.json_content import FINITE, first_mismatch
+from jahp_pl.files import json_content
+from jahp_pl.files.atomic import write_atomically, write_json
+from jahp_pl.files.json_content import FINITE, first_mismatch
 from jahp_pl.sweeping import SweepError
 from jahp_pl.sweeping.entries import SweepEntry, best_entry
 from jahp_pl.sweeping.file import SweepFile

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from jahp_pl.config import TrainerConfig, current_name
 from jahp_pl.errors import WriteError
-from jahp_pl.locks import hold_lock
+from jahp_pl.files.locks import hold_lock
 from jahp_pl.model_io.checkpoint import CheckpointError
 from jahp_pl.sweeping import SweepError, bayes
 from jahp_pl.sweeping.entries import SweepEntry, has_reached_target

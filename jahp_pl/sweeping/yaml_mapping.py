@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from jahp_pl import yaml_content
 from jahp_pl.errors import first_line
+from jahp_pl.files import yaml_content
 from jahp_pl.sweeping import SweepError
 
 _MERGE = "tag:yaml.org,2002:merge"  # tag of `<<`, which may occur more than once in a mapping

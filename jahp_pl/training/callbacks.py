@@ -30,7 +30,7 @@ from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.level_steps import to_level, to_level_steps
 from jahp_pl.codec.targets import Target
 from jahp_pl.config import ModelConfig
-from jahp_pl.files import atomic_writer, write_atomically
+from jahp_pl.files.atomic import atomic_writer, write_atomically
 from jahp_pl.measurement.roundtrip import CodedImage, CodingRow, code_image, mean_row
 from jahp_pl.quality import ms_ssim_to_decibels, to_uint8
 from jahp_pl.training.batches import named_images

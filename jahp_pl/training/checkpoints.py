@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
-from jahp_pl.files import atomic_writer, link_atomically
+from jahp_pl.files.atomic import atomic_writer, link_atomically
 from jahp_pl.model_io.checkpoint import earlier_checkpoint, read_checkpoint
 from jahp_pl.model_io.checkpoint_files import BEST, LAST
 from jahp_pl.training.module import CompressionModule

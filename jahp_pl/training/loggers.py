@@ -16,7 +16,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
 from jahp_pl.errors import write_errors
-from jahp_pl.files import write_atomically
+from jahp_pl.files.atomic import write_atomically
 from jahp_pl.text import encoded
 from jahp_pl.training.metrics_file import read_rows, step_of
 

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from jahp_pl.config import Config, ConfigError
 from jahp_pl.config.changes import Change, find_changes
-from jahp_pl.files import link_atomically
+from jahp_pl.files.atomic import link_atomically
 from jahp_pl.model_io.checkpoint import HYPER_PARAMETERS, NewestCheckpoint, RunCounters, read_newest
 from jahp_pl.model_io.checkpoint_files import CHECKPOINTS, LAST
 from jahp_pl.training import is_first_rank

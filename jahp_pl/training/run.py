@@ -18,8 +18,8 @@ from jahp_pl.bfloat16 import prefers_bfloat16
 from jahp_pl.config import Config, ConfigError, TrainerConfig, require_type, to_dict
 from jahp_pl.data.module import ShardDataModule
 from jahp_pl.errors import add_path_to_errors
-from jahp_pl.files import clear_leftovers, write_atomically
-from jahp_pl.locks import training_in
+from jahp_pl.files.atomic import clear_leftovers, write_atomically
+from jahp_pl.files.locks import training_in
 from jahp_pl.model_io.checkpoint import CheckpointError, RunCounters, read_checkpoint
 from jahp_pl.model_io.checkpoint_files import CHECKPOINTS
 from jahp_pl.text import encoded

@@ -20,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from jahp_pl.codec.entropy.integer_layers import UnusableModelError
 from jahp_pl.config import Config, ConfigError, to_dict
 from jahp_pl.errors import first_line
-from jahp_pl.files import write_atomically
+from jahp_pl.files.atomic import write_atomically
 from jahp_pl.model_io.export import export_from
 from jahp_pl.training.callbacks import CodingCallback
 

@@ -18,7 +18,7 @@ from jahp_pl.data.prepare import ShardOptions
 from jahp_pl.data.shard_reader import Photo, ShardReader
 from jahp_pl.data.shards import write_shards
 from jahp_pl.data.urls import expand_shards
-from jahp_pl.locks import hold_lock
+from jahp_pl.files.locks import hold_lock
 from tests.support.shard_servers import ShardServer, serving
 
 PHOTOS = Path(__file__).parents[2] / "data" / "photos"

@@ -14,7 +14,7 @@ from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.classical import CODECS
 from jahp_pl.evaluation.classical_curves import measure_curves
 from jahp_pl.evaluation.image_set import find_originals
-from jahp_pl.locks import exclusive
+from jahp_pl.files.locks import exclusive
 from tests.support.commands import run
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from jahp_pl.config import ModelConfig
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.image_set import Original, find_images, find_originals, identify
 from jahp_pl.evaluation.table import _hundredths
-from jahp_pl.locks import exclusive
+from jahp_pl.files.locks import exclusive
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io import checkpoint
 from jahp_pl.model_io.export_config import read_fingerprint

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jahp_pl.files import write_atomically
+from jahp_pl.files.atomic import write_atomically
 from jahp_pl.sweeping.results import read_sweep_results, write_sweep_results
 from tests.support.commands import run
 from tests.support.permissions import forbid

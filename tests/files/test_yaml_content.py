@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from jahp_pl.config import ConfigError
+from jahp_pl.files.yaml_content import MAX_DEPTH, MAX_FILE_BYTES, read
 from jahp_pl.settings import load_config
 from jahp_pl.sweeping import SweepError
 from jahp_pl.sweeping.file import read_sweep
-from jahp_pl.yaml_content import MAX_DEPTH, MAX_FILE_BYTES, read
 
 LAUGHS = b"a0: &a0 [lol, lol]\n" + b"".join(
     b"a%d: &a%d [%s]\n" % (n, n, b", ".join([b"*a%d" % (n - 1)] * 10)) for n in range(1, 12)

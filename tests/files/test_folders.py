@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from jahp_pl import folders
 from jahp_pl.errors import WriteError
-from jahp_pl.folders import new_folder, recover_if_missing, replace_folder
-from jahp_pl.locks import in_use
+from jahp_pl.files import folders
+from jahp_pl.files.folders import new_folder, recover_if_missing, replace_folder
+from jahp_pl.files.locks import in_use
 
 OLD, NEW = {"a": b"old", "b": b"old"}, {"a": b"new"}
 AT_STEP = """\
 import os, pathlib, signal, sys
-from jahp_pl import folders
+from jahp_pl.files import folders
 if sys.argv[3] == "plain":
     folders._exchange = lambda a, b: False
 count = 0
@@ -132,7 +132,7 @@ def test_hidden_folders_of_the_user_are_neither_removed_nor_taken_for_former_one
 def test_errors_name_the_folder_and_not_its_temporary_name(tmp_path: Path) -> None:
     code = (
         "import pathlib, resource, sys\n"
-        "from jahp_pl.folders import replace_folder\n"
+        "from jahp_pl.files.folders import replace_folder\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "replace_folder(pathlib.Path(sys.argv[1]), {'a': bytes(2000)})\n"
     )
@@ -150,7 +150,7 @@ def test_equal_process_numbers_write_different_names(tmp_path: Path) -> None:
     """Two containers can have equal process numbers: the first process of each is number 1."""
     code = (
         "import os, pathlib, sys\n"
-        "from jahp_pl.files import atomic_writer\n"
+        "from jahp_pl.files.atomic import atomic_writer\n"
         "with atomic_writer(pathlib.Path(sys.argv[1])) as file:\n"
         "    print(os.getpid(), flush=True)\n"
         "    sys.stdin.read()\n"

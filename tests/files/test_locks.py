@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jahp_pl.errors import WriteError
-from jahp_pl.locks import RUN_LOCK, RUN_LOCK_VARIABLE, exclusive, hold_lock, training_in
+from jahp_pl.files.locks import RUN_LOCK, RUN_LOCK_VARIABLE, exclusive, hold_lock, training_in
 from jahp_pl.settings import load_config
 from tests.support.launching import JAHP, has_logged, output_of, settings_of, started, wait_until
 from tests.support.tiny_runs import NOTHING_CODED, tiny_config
@@ -30,7 +30,7 @@ def test_a_file_has_one_writer_at_a_time_and_no_trace_of_it_afterwards(tmp_path:
 def test_a_killed_writer_does_not_keep_the_lock(tmp_path: Path) -> None:
     code = (
         "import os, pathlib, signal, sys\n"
-        "from jahp_pl.locks import exclusive\n"
+        "from jahp_pl.files.locks import exclusive\n"
         "with exclusive(pathlib.Path(sys.argv[1])):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -74,7 +74,7 @@ def test_a_training_takes_over_the_lock_of_the_sweep_that_started_it(
 def test_a_lock_without_an_error_message_waits_for_its_holder(tmp_path: Path) -> None:
     code = (
         "import pathlib, sys, time\n"
-        "from jahp_pl.locks import hold_lock\n"
+        "from jahp_pl.files.locks import hold_lock\n"
         "with hold_lock(pathlib.Path(sys.argv[1])):\n"
         "    print(flush=True)\n"
         "    time.sleep(1)\n"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from jahp_pl.errors import WriteError, write_errors
-from jahp_pl.locks import try_lock
+from jahp_pl.files.locks import try_lock
 
 _TEMPORARY_NAME = re.compile(r"\.jahp-[0-9a-f]{16}\.part|\..*\.[0-9]+\.part")
 """Names of temporary files; version 0.1 used the second form."""

@@ -116,7 +116,7 @@ def training_in(run_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def in_use(folder: Path) -> Iterator[bool]:
-    """Mark a new temporary folder as in use, so that `files.clear_leftovers` keeps it.
+    """Mark a new temporary folder as in use, so that `atomic.clear_leftovers` keeps it.
 
     Yields:
         False if another process took the folder for a leftover before it was marked, and removes it.

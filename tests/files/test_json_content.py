@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from jahp_pl.json_content import MAX_FILE_BYTES, Nullable, first_mismatch, parse, read
+from jahp_pl.files.json_content import MAX_FILE_BYTES, Nullable, first_mismatch, parse, read
 
 SHAPE = {"name": str, "mean": {"bpp": float, "psnr?": Nullable(float)}, "counts?": [int], "rest?": None}
 GOOD = {"name": "a", "mean": {"bpp": 1, "psnr": None, "more": {}}, "counts": [1, 2], "rest": [{}]}

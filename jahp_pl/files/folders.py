@@ -18,8 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jahp_pl.errors import WriteError, write_errors
-from jahp_pl.files import clear_leftovers, resolved, sync_folder, temporary_name, write_synced
-from jahp_pl.locks import exclusive, in_use
+from jahp_pl.files.atomic import clear_leftovers, resolved, sync_folder, temporary_name, write_synced
+from jahp_pl.files.locks import exclusive, in_use
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from jahp_pl.errors import WriteError
-from jahp_pl.files import atomic_writer, clear_leftovers, link_atomically, write_atomically
-from jahp_pl.locks import try_lock
+from jahp_pl.files.atomic import atomic_writer, clear_leftovers, link_atomically, write_atomically
+from jahp_pl.files.locks import try_lock
 
 
 def names(folder: Path) -> list[str]:
@@ -46,7 +46,7 @@ def test_a_second_name_of_the_same_file_leaves_nothing_else(tmp_path: Path) -> N
 def test_only_leftovers_of_killed_processes_are_removed(tmp_path: Path) -> None:
     code = (
         "import os, pathlib, signal, sys\n"
-        "from jahp_pl.files import atomic_writer\n"
+        "from jahp_pl.files.atomic import atomic_writer\n"
         "with atomic_writer(pathlib.Path(sys.argv[1])) as file:\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -87,7 +87,7 @@ def test_a_limit_on_the_size_of_files_leaves_the_old_one_and_asks_for_space(tmp_
     code = (
         "import resource, sys, pathlib\n"
         "from jahp_pl.errors import WriteError\n"
-        "from jahp_pl.files import write_atomically\n"
+        "from jahp_pl.files.atomic import write_atomically\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try:\n"
         "    write_atomically(pathlib.Path(sys.argv[1]), bytes(5000))\n"
