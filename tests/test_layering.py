@@ -16,7 +16,7 @@ ROOT = Path(jahp_pl.__file__).parent
 
 # From the bottom up: a module or package may import those on earlier lines, not its neighbors on the same line.
 LAYERS = (
-    ("addresses", "deprecation", "file_search", "json_content", "text", "timing", "yaml_content"),
+    ("addresses", "deprecation", "text", "timing"),
     ("errors",),
     ("bfloat16", "files"),
     ("config", "images", "ops", "quality", "strides"),

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from jahp_pl.codec.bitstream import DECODED_SUFFIX, MAGIC
 from jahp_pl.errors import JahpError, describe_error
-from jahp_pl.file_search import find_files
 from jahp_pl.files.atomic import resolved
+from jahp_pl.files.search import find_files
 
 STREAM = Path("-")
 """Stands for standard input or standard output."""

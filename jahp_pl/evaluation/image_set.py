@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from jahp_pl.errors import describe_error
 from jahp_pl.evaluation import EvaluationError
-from jahp_pl.file_search import find_files
 from jahp_pl.files.atomic import resolved
+from jahp_pl.files.search import find_files
 from jahp_pl.images.io import RGB, SUFFIXES, decode_rgb
 
 

@@ -1,1 +1,1 @@
-"""Files and folders on disk: written whole or not at all, locked, and read without trust."""
+"""Files and folders on disk: found, written whole or not at all, locked, and read without trust."""

@@ -10,7 +10,7 @@ import pytest
 
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.image_set import find_originals
-from jahp_pl.file_search import find_files
+from jahp_pl.files.search import find_files
 from tests.support.permissions import forbid
 
 
