@@ -92,7 +92,7 @@ def plan(
     for job in jobs:
         if job.obstacle is None:
             by_target.setdefault(job.target, []).append(job)
-    return [_with_conflict(job, by_target.get(job.target, [])) for job in jobs]
+    return [job if job.obstacle is not None else _with_conflict(job, by_target[job.target]) for job in jobs]
 
 
 def _with_conflict(job: Job, rivals: Sequence[Job]) -> Job:
@@ -102,7 +102,7 @@ def _with_conflict(job: Job, rivals: Sequence[Job]) -> Job:
         JobError: if the input of any of these jobs was named explicitly, not found in a folder.
     """
     other = next((rival for rival in rivals if rival.source is not job.source), None)
-    if other is None or job.obstacle is not None:
+    if other is None:
         return job
     if not all(rival.is_resumable for rival in rivals):
         raise JobError(f"{job.source} and {other.source} have the same output, {job.target}; rename one of them")

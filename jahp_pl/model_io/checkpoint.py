@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
-from jahp_pl.config import ConfigError, ModelConfig, model_from_dict
+from jahp_pl.config import ConfigError, model_from_dict
 from jahp_pl.config.parts import UnknownPartError
 from jahp_pl.errors import JahpError, first_line, is_memory_shortage
 from jahp_pl.files.json_content import FINITE, first_mismatch, is_json
 from jahp_pl.model import CompressionModel
+from jahp_pl.model_io.build import build_model, meta_state_dict
 from jahp_pl.model_io.checkpoint_files import LAST, checkpoint_in
 from jahp_pl.model_io.export_config import FACTS_SHAPE
 from jahp_pl.model_io.tensor_layout import first_difference
@@ -89,11 +89,6 @@ class NewestCheckpoint(NamedTuple):
     """Error that last.ckpt raised, if an earlier checkpoint is used in its place."""
 
 
-def earlier_checkpoint(folder: Path, number: int) -> Path:
-    """Return the path of the checkpoint saved `number` saves before last.ckpt; `BestAndLast` keeps a few of them."""
-    return folder / (f"last-{number}.ckpt" if number else LAST)
-
-
 def read_newest(folder: Path) -> NewestCheckpoint | None:
     """Read last.ckpt, or the newest earlier one that is intact; None if there is none at all.
 
@@ -121,6 +116,18 @@ def read_newest(folder: Path) -> NewestCheckpoint | None:
     return None
 
 
+def check_readable(path: Path) -> None:
+    """Check that a checkpoint exists and may be opened; otherwise, its readers would call it damaged.
+
+    Raises:
+        CheckpointError: if it does not exist.
+        OSError: if it may not be read.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint; check the path")
+    path.open("rb").close()
+
+
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read the whole content of a checkpoint, with tensors on the CPU.
 
@@ -129,9 +136,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         OSError: if it may not be read.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint; check the path")
-    path.open("rb").close()  # raises the reason, which zipfile would take for damage
+    check_readable(path)
     if not zipfile.is_zipfile(path):
         is_beside_one = path.suffix != ".ckpt" and checkpoint_in(path.parent) is not None
         remedy = f"did you mean its folder, {path.parent}?" if is_beside_one else "use another one"
@@ -236,30 +241,6 @@ def load_checkpoint_model(path: str | Path, average: bool = True) -> Compression
     return build_model(config, weights)
 
 
-class _SkipRandomInit(TorchFunctionMode):
-    """Mode that leaves new weights uninitialized, because random numbers would take longer than reading a model."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call a function of torch, unless it would draw the initial values of a weight."""
-        kwargs = kwargs or {}
-        if getattr(func, "__name__", "").endswith(("uniform_", "normal_")):
-            return kwargs["tensor"] if "tensor" in kwargs else args[0]  # `torch.nn.init` names all arguments
-        return func(*args, **kwargs)
-
-
-def build_model(config: ModelConfig, weights: Mapping[str, Tensor]) -> CompressionModel:
-    """Build a model with given weights, in evaluation mode on the CPU.
-
-    Args:
-        config: architecture.
-        weights: state dict of the same architecture; float32 tensors are used without a copy, others are converted.
-    """
-    with _SkipRandomInit():
-        model = CompressionModel(config).float()  # whatever the default dtype
-    model.load_state_dict({name: weight.float() for name, weight in weights.items()}, assign=True)
-    return model.eval().requires_grad_(False)
-
-
 def training_facts(path: Path) -> dict[str, Any]:
     """Collect facts about the training run of a checkpoint, as plain values: its progress and settings, without paths.
 
@@ -279,18 +260,6 @@ def training_facts(path: Path) -> dict[str, Any]:
     if isinstance(start := optim.get("start_from"), str):
         facts["optim"] = optim | {"start_from": Path(start).name}
     return facts | {"data": {name: data[name] for name in ("crop_size", "batch_size") if name in data}}
-
-
-def meta_state_dict(config: ModelConfig) -> dict[str, Tensor]:
-    """Return a model's state dict on the meta device, which takes no memory, whatever the sizes in the configuration.
-
-    If the sizes exceed what torch supports, the dict is empty, so that no weights fit it.
-    """
-    try:
-        with torch.device("meta"):
-            return CompressionModel(config).state_dict()
-    except (RuntimeError, OverflowError, TypeError):
-        return {}
 
 
 def is_plain_tensor(tensor: Tensor) -> bool:

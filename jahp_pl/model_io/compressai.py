@@ -20,7 +20,7 @@ from torch import Tensor
 
 from jahp_pl.config import ModelConfig
 from jahp_pl.model import CompressionModel
-from jahp_pl.model_io.checkpoint import CheckpointError
+from jahp_pl.model_io.checkpoint import CheckpointError, check_readable
 from jahp_pl.model_io.tensor_layout import first_difference
 
 NETWORKS = {
@@ -87,9 +87,7 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
         CheckpointError: if it is missing or has no tensors.
         OSError: if it may not be read.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint; check the path")
-    path.open("rb").close()  # a file that may not be read is not damaged
+    check_readable(path)
     try:
         with warnings.catch_warnings():  # about unusual pickles, which are refused below if they cannot be loaded
             warnings.simplefilter("ignore")

@@ -27,12 +27,11 @@ from jahp_pl.codec.devices import on_cpu
 from jahp_pl.files.atomic import resolved
 from jahp_pl.files.folders import replace_folder
 from jahp_pl.model import CompressionModel
+from jahp_pl.model_io.build import build_model, meta_state_dict
 from jahp_pl.model_io.checkpoint import (
-    build_model,
     find_checkpoint,
     is_plain_tensor,
     load_checkpoint_model,
-    meta_state_dict,
     training_facts,
 )
 from jahp_pl.model_io.compensated_rounding import round_kernels

@@ -14,8 +14,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from jahp_pl.files.atomic import atomic_writer, link_atomically
-from jahp_pl.model_io.checkpoint import earlier_checkpoint, read_checkpoint
-from jahp_pl.model_io.checkpoint_files import BEST, LAST
+from jahp_pl.model_io.checkpoint import read_checkpoint
+from jahp_pl.model_io.checkpoint_files import BEST, LAST, earlier_checkpoint
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.stopping import Stopped
 

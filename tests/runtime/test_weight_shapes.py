@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jahp_pl.config import ModelConfig
-from jahp_pl.model_io.checkpoint import meta_state_dict
+from jahp_pl.model_io.build import meta_state_dict
 from jahp_pl.runtime.weight_shapes import weight_shapes
 
 ARCHITECTURES = [
